@@ -1,0 +1,1 @@
+//! The crate of the end-to-end tests.

@@ -1,0 +1,360 @@
+//! The schema's rules again, in sentences: what a field holds, and what is allowed.
+//!
+//! The API server refuses most bad objects by the schema and its CEL rules. Nothing relies on that: the admission
+//! webhook and the controller run these same checks. Checks that need the rest of the cluster (does the Secret
+//! exist?) are in [`crate::resolve`].
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use garde::Validate as _;
+
+use super::{
+    AffinityKind, DirectLoadBalancerSpec, HealthCheckKind, HealthCheckSpec, HumanDuration, Listener, PortRef, Protocol,
+    Target, TlsMode,
+};
+
+/// A field that holds something that is not allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The field's path, such as `spec.listeners[1].port`.
+    pub field: String,
+    /// The listener that it belongs to; `None`: the whole object.
+    pub listener: Option<String>,
+    /// The value, and what is allowed.
+    pub message: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// Everything that is wrong with a spec by itself, in the order of its fields.
+#[must_use]
+pub fn spec(spec: &DirectLoadBalancerSpec) -> Vec<Violation> {
+    let mut out = Vec::new();
+    if let Err(report) = spec.validate() {
+        for (path, error) in report.iter() {
+            let field = format!("spec.{}", camel_path(&path.to_string()));
+            let listener = listener_of(spec, &field);
+            out.push(Violation { field, listener, message: error.to_string() });
+        }
+    }
+    across_fields(spec, &mut out);
+    out
+}
+
+fn listener_of(spec: &DirectLoadBalancerSpec, field: &str) -> Option<String> {
+    let index = field.strip_prefix("spec.listeners[")?.split(']').next()?.parse::<usize>().ok()?;
+    spec.listeners.get(index).map(|l| l.name.clone())
+}
+
+/// garde reports Rust's field names; users know the camelCase ones.
+fn camel_path(path: &str) -> String {
+    let mut out = String::with_capacity(path.len());
+    let mut upper = false;
+    for c in path.chars() {
+        match c {
+            '_' => upper = true,
+            c if upper => {
+                out.extend(c.to_uppercase());
+                upper = false;
+            }
+            c => out.push(c),
+        }
+    }
+    out.replace("health_check.kind", "healthCheck.type").replace("sessionAffinity.kind", "sessionAffinity.type")
+}
+
+fn across_fields(spec: &DirectLoadBalancerSpec, out: &mut Vec<Violation>) {
+    let mut names: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut ports: BTreeMap<(i32, bool), usize> = BTreeMap::new();
+    if spec.target.is_some() && spec.targets.is_some() {
+        push(out, "spec.targets", None, "both target and targets are given: give one of them");
+    }
+    if let Some(target) = &spec.target {
+        one_kind(target, "spec.target", None, out);
+    }
+    if let Some(many) = &spec.targets {
+        size(many.len(), 16, "spec.targets", None, out);
+        for (i, t) in many.iter().enumerate() {
+            one_kind(&t.target, &format!("spec.targets[{i}]"), None, out);
+        }
+    }
+    for (i, l) in spec.listeners.iter().enumerate() {
+        let at = format!("spec.listeners[{i}]");
+        let me = Some(l.name.as_str());
+        if let Some(first) = names.insert(&l.name, i) {
+            push(
+                out,
+                &format!("{at}.name"),
+                me,
+                &format!("\"{}\" is also the name of spec.listeners[{first}]: names must be unique", l.name),
+            );
+        }
+        if let Some(first) = ports.insert((l.port, l.protocol == Protocol::UDP), i) {
+            let transport = if l.protocol == Protocol::UDP { "UDP" } else { "TCP" };
+            push(
+                out,
+                &format!("{at}.port"),
+                me,
+                &format!(
+                    "{} over {transport} is also the port of spec.listeners[{first}]: each port and transport protocol may be used once",
+                    l.port
+                ),
+            );
+        }
+        if spec.target.is_none() && spec.targets.is_none() && l.target.is_none() && l.targets.is_none() {
+            push(out, &format!("{at}.target"), me, "missing: give a target here or in spec");
+        }
+        listener(l, &at, out);
+    }
+}
+
+fn listener(l: &Listener, at: &str, out: &mut Vec<Violation>) {
+    let me = Some(l.name.as_str());
+    let protocol = l.protocol.as_str();
+    if l.target.is_some() && l.targets.is_some() {
+        push(out, &format!("{at}.targets"), me, "both target and targets are given: give one of them");
+    }
+    targets(l.target.as_ref(), l.targets.as_deref(), at, me, out);
+    if l.rules.is_some() && !l.protocol.is_http() {
+        push(
+            out,
+            &format!("{at}.rules"),
+            me,
+            &format!("rules are given with protocol {protocol}: they need HTTP or HTTPS"),
+        );
+    }
+    match (&l.tls, l.protocol) {
+        (None, Protocol::HTTPS | Protocol::TLS) => {
+            push(out, &format!("{at}.tls"), me, &format!("missing: protocol {protocol} needs it"))
+        }
+        (Some(_), Protocol::TCP | Protocol::UDP | Protocol::HTTP) => {
+            push(out, &format!("{at}.tls"), me, &format!("given with protocol {protocol}: it needs HTTPS or TLS"));
+        }
+        (Some(tls), _) => match (tls.mode, &tls.secret_names) {
+            (TlsMode::Terminate, None) => {
+                push(out, &format!("{at}.tls.secretNames"), me, "missing: mode Terminate needs at least one Secret")
+            }
+            (TlsMode::Passthrough, Some(_)) => push(
+                out,
+                &format!("{at}.tls.secretNames"),
+                me,
+                "given with mode Passthrough: the Pod holds the certificate",
+            ),
+            (TlsMode::Passthrough, None) if l.protocol == Protocol::HTTPS => {
+                push(
+                    out,
+                    &format!("{at}.tls.mode"),
+                    me,
+                    "Passthrough with protocol HTTPS: use protocol TLS, or mode Terminate",
+                );
+            }
+            _ => {}
+        },
+        (None, _) => {}
+    }
+    if l.protocol == Protocol::UDP && l.proxy_protocol.is_some() {
+        push(out, &format!("{at}.proxyProtocol"), me, "given with protocol UDP: it needs a stream protocol");
+    }
+    if l.target_protocol != super::TargetProtocol::HTTP1 && !l.protocol.is_http() {
+        push(
+            out,
+            &format!("{at}.targetProtocol"),
+            me,
+            &format!("HTTP2 with protocol {protocol}: it needs HTTP or HTTPS"),
+        );
+    }
+    if let Some(a) = &l.session_affinity {
+        if a.kind == AffinityKind::Cookie && !l.protocol.is_http() {
+            push(
+                out,
+                &format!("{at}.sessionAffinity.type"),
+                me,
+                &format!("Cookie with protocol {protocol}: it needs HTTP or HTTPS"),
+            );
+        }
+        if a.kind != AffinityKind::Cookie && a.cookie_name.is_some() {
+            push(
+                out,
+                &format!("{at}.sessionAffinity.cookieName"),
+                me,
+                "given with type SourceAddress: it needs type Cookie",
+            );
+        }
+    }
+    if let Some(hc) = &l.health_check {
+        health_check(hc, &format!("{at}.healthCheck"), me, out);
+    }
+    if let Some(rules) = &l.rules {
+        size(rules.len(), 100, &format!("{at}.rules"), me, out);
+    }
+    let mut seen = BTreeMap::new();
+    for (i, r) in l.rules.iter().flatten().enumerate() {
+        let at = format!("{at}.rules[{i}]");
+        if let Some(first) = seen.insert((&r.host, &r.path, r.path_type), i) {
+            push(
+                out,
+                &at,
+                me,
+                &format!(
+                    "host \"{}\", path \"{}\", pathType {:?} equal those of rules[{first}]: rules must differ",
+                    r.host, r.path, r.path_type
+                ),
+            );
+        }
+        if r.target.is_some() == r.targets.is_some() {
+            push(out, &format!("{at}.target"), me, "give exactly one of target and targets");
+        }
+        targets(r.target.as_ref(), r.targets.as_deref(), &at, me, out);
+        if let Some(hc) = &r.health_check {
+            health_check(hc, &format!("{at}.healthCheck"), me, out);
+        }
+    }
+}
+
+fn targets(
+    one: Option<&Target>,
+    many: Option<&[super::WeightedTarget]>,
+    at: &str,
+    me: Option<&str>,
+    out: &mut Vec<Violation>,
+) {
+    if let Some(t) = one {
+        one_kind(t, &format!("{at}.target"), me, out);
+    }
+    if let Some(many) = many {
+        size(many.len(), 16, &format!("{at}.targets"), me, out);
+    }
+    for (i, t) in many.into_iter().flatten().enumerate() {
+        one_kind(&t.target, &format!("{at}.targets[{i}]"), me, out);
+    }
+}
+
+fn size(len: usize, max: usize, field: &str, me: Option<&str>, out: &mut Vec<Violation>) {
+    if len == 0 || len > max {
+        push(out, field, me, &format!("{len} items: from 1 to {max} are allowed"));
+    }
+}
+
+fn one_kind(t: &Target, at: &str, me: Option<&str>, out: &mut Vec<Violation>) {
+    let n = usize::from(t.workload.is_some()) + usize::from(t.service.is_some()) + usize::from(t.selector.is_some());
+    if n != 1 {
+        push(out, at, me, &format!("{n} of workload, service and selector are given: give exactly one"));
+    }
+}
+
+/// The rules of a health check that span fields.
+pub(crate) fn health_check(hc: &HealthCheckSpec, at: &str, me: Option<&str>, out: &mut Vec<Violation>) {
+    if let (Some(interval), Some(timeout)) = (hc.interval.get(), hc.timeout.get())
+        && timeout > interval
+    {
+        push(
+            out,
+            &format!("{at}.timeout"),
+            me,
+            &format!("\"{}\" is longer than the interval \"{}\": it must be at most that", hc.timeout, hc.interval),
+        );
+    }
+    if hc.path.is_some() && hc.kind.is_some_and(|k| k != HealthCheckKind::HTTP) {
+        push(out, &format!("{at}.path"), me, "a path is given with a type other than HTTP");
+    }
+    if hc.service.is_some() && hc.kind != Some(HealthCheckKind::GRPC) {
+        push(out, &format!("{at}.service"), me, "a service is given with a type other than GRPC");
+    }
+}
+
+fn push(out: &mut Vec<Violation>, field: &str, listener: Option<&str>, message: &str) {
+    out.push(Violation { field: field.into(), listener: listener.map(Into::into), message: message.into() });
+}
+
+// The signature of these functions, with its reference to a unit context, is garde's.
+
+fn between(value: &HumanDuration, low: Duration, high: Duration) -> garde::Result {
+    match value.get() {
+        None => Err(garde::Error::new(format!("\"{value}\" is no duration: write it like 500ms, 30s or 1m30s"))),
+        Some(d) if d < low || d > high => Err(garde::Error::new(format!(
+            "\"{value}\" is out of range: it must be from {} to {}",
+            humantime::format_duration(low),
+            humantime::format_duration(high)
+        ))),
+        Some(_) => Ok(()),
+    }
+}
+
+pub(crate) fn duration(value: &HumanDuration, (): &()) -> garde::Result {
+    between(value, Duration::ZERO, Duration::from_secs(10_000_000))
+}
+pub(crate) fn drain_timeout(value: &HumanDuration, (): &()) -> garde::Result {
+    between(value, Duration::ZERO, Duration::from_secs(3600))
+}
+pub(crate) fn interval(value: &HumanDuration, (): &()) -> garde::Result {
+    between(value, Duration::from_millis(100), Duration::from_secs(300))
+}
+pub(crate) fn slow_start(value: &HumanDuration, (): &()) -> garde::Result {
+    between(value, Duration::from_secs(1), Duration::from_secs(900))
+}
+
+pub(crate) fn dns_label(value: &str, (): &()) -> garde::Result {
+    if is_label(value) {
+        return Ok(());
+    }
+    Err(garde::Error::new(format!(
+        "\"{value}\" is no name: use 1 to 63 lower-case letters, digits and -, and begin and end with a letter or digit"
+    )))
+}
+
+fn is_label(value: &str) -> bool {
+    (1..=63).contains(&value.len())
+        && !value.starts_with('-')
+        && !value.ends_with('-')
+        && value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+pub(crate) fn port_ref(value: &PortRef, (): &()) -> garde::Result {
+    match value {
+        PortRef::Number(n) if (1..=65535).contains(n) => Ok(()),
+        PortRef::Name(n) if is_label(n) => Ok(()),
+        other => Err(garde::Error::new(format!(
+            "\"{other}\" is no port: use a number from 1 to 65535, or the name of a container port"
+        ))),
+    }
+}
+
+pub(crate) fn rule_host(value: &str, (): &()) -> garde::Result {
+    let name = value.strip_prefix("*.").unwrap_or(value);
+    if value == "*" || (value.len() <= 253 && name.split('.').all(is_label)) {
+        return Ok(());
+    }
+    Err(garde::Error::new(format!(
+        "\"{value}\" is no host: use a name like shop.example.com, *.example.com or *, without scheme and port"
+    )))
+}
+
+pub(crate) fn rule_path(value: &str, (): &()) -> garde::Result {
+    if value.starts_with('/') && value.len() <= 1024 && !value.contains(['#', ' ']) {
+        return Ok(());
+    }
+    Err(garde::Error::new(format!("\"{value}\" is no path: it must begin with /")))
+}
+
+pub(crate) fn cookie_name(value: &str, (): &()) -> garde::Result {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    if (1..=64).contains(&value.len()) && value.bytes().all(ok) {
+        return Ok(());
+    }
+    Err(garde::Error::new(format!("\"{value}\" is no cookie name: use 1 to 64 letters, digits, - and _")))
+}
+
+pub(crate) fn ip_address(value: &str, (): &()) -> garde::Result {
+    value
+        .parse::<IpAddr>()
+        .map(|_| ())
+        .map_err(|_| garde::Error::new(format!("\"{value}\" is no IP address: write it like 192.0.2.7")))
+}
+
+pub(crate) fn pool_entry(value: &str, (): &()) -> garde::Result {
+    crate::model::PoolRange::parse(value).map(|_| ()).map_err(garde::Error::new)
+}

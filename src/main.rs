@@ -1,0 +1,2 @@
+//! The `directlb` controller binary.
+fn main() {}
