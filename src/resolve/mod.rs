@@ -13,8 +13,17 @@
 //! that way.
 
 mod addresses;
+mod certificate;
+mod class;
 mod cluster;
+mod departed;
+mod health;
+mod listener;
+mod object;
 mod pods;
+mod review;
+mod routes;
+mod select;
 pub mod testing;
 
 use std::{
@@ -25,6 +34,7 @@ use std::{
 
 pub use addresses::{PortKey, address_of, assign, port_conflicts, ports_in_force};
 pub use cluster::{Cluster, Workload};
+pub use object::resolve;
 
 use crate::{
     api::{DirectLoadBalancer, DirectLoadBalancerClass, DirectLoadBalancerSpec},
@@ -82,11 +92,4 @@ pub struct GatePod {
     /// The groups that it belongs to, and as which target; `None`: it cannot be registered there (it has no address
     /// yet, or lacks the named port).
     pub groups: BTreeMap<GroupId, Option<TargetId>>,
-}
-
-/// Works out what an object's load balancer should be. See the [module](self).
-#[must_use]
-pub fn resolve(input: &Input<'_>, cluster: &dyn Cluster) -> Resolved {
-    let _ = (input, cluster);
-    todo!()
 }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{ContainerPort, Pod};
 use kube::ResourceExt as _;
 
 use crate::model::TargetState;
@@ -62,20 +62,23 @@ pub(crate) fn gate_open(pod: &Pod, gate: &str) -> bool {
 /// The number of the Pod's port of this name and transport protocol, among its containers and its sidecars (init
 /// containers that go on running).
 pub(crate) fn named_port(pod: &Pod, name: &str, udp: bool) -> Option<u16> {
-    let spec = pod.spec.as_ref()?;
-    let sidecars = spec.init_containers.iter().flatten().filter(|c| c.restart_policy.as_deref() == Some("Always"));
-    spec.containers.iter().chain(sidecars).find_map(|c| container_port(c, name, udp))
+    ports(pod, udp).filter(|p| p.name.as_deref() == Some(name)).find_map(|p| port_number(p.container_port))
 }
 
-fn container_port(container: &Container, name: &str, udp: bool) -> Option<u16> {
+/// The names of the Pod's ports of this transport protocol.
+pub(crate) fn port_names(pod: &Pod, udp: bool) -> impl Iterator<Item = &str> {
+    ports(pod, udp).filter_map(|p| p.name.as_deref())
+}
+
+fn ports(pod: &Pod, udp: bool) -> impl Iterator<Item = &ContainerPort> {
+    let spec = pod.spec.as_ref();
+    let sidecars = spec.into_iter().flat_map(|s| s.init_containers.iter().flatten());
+    let sidecars = sidecars.filter(|c| c.restart_policy.as_deref() == Some("Always"));
     let protocol = if udp { "UDP" } else { "TCP" };
-    let fits = |p: Option<&str>| p.filter(|p| !p.is_empty()).unwrap_or("TCP") == protocol;
-    container
-        .ports
-        .iter()
-        .flatten()
-        .filter(|p| p.name.as_deref() == Some(name) && fits(p.protocol.as_deref()))
-        .find_map(|p| port_number(p.container_port))
+    let containers = spec.into_iter().flat_map(|s| &s.containers).chain(sidecars);
+    containers
+        .flat_map(|c| c.ports.iter().flatten())
+        .filter(move |p| p.protocol.as_deref().filter(|p| !p.is_empty()).unwrap_or("TCP") == protocol)
 }
 
 /// A port number, if it is one.
