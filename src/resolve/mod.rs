@@ -25,6 +25,8 @@ mod review;
 mod routes;
 mod select;
 pub mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -11,7 +11,10 @@ use k8s_openapi::{
 use kube::ResourceExt as _;
 
 use super::{Cluster, Workload};
-use crate::api::{DirectLoadBalancerClass, WorkloadKind};
+use crate::{
+    api::{DirectLoadBalancerClass, WorkloadKind},
+    model::{Desired, Group, Health, Observed, ObservedGroup, ObservedTarget, TargetState},
+};
 
 /// A [`Cluster`] made of lists.
 #[derive(Clone, Debug, Default)]
@@ -183,4 +186,31 @@ pub fn time(seconds: i64) -> k8s_openapi::apimachinery::pkg::apis::meta::v1::Tim
     k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
         k8s_openapi::jiff::Timestamp::from_second(seconds).unwrap_or_default(),
     )
+}
+
+/// What is in force once `desired` has been applied: every listener, and every target that takes connections, healthy.
+#[must_use]
+pub fn applied(desired: &Desired) -> Observed {
+    let group = |g: &Group| ObservedGroup {
+        config: g.config(),
+        targets: g
+            .targets
+            .iter()
+            .filter(|(_, t)| t.state == TargetState::Serving)
+            .map(|(id, t)| {
+                let target = ObservedTarget {
+                    pod: t.pod.clone(),
+                    draining_since: None,
+                    health_port: t.health_port,
+                    health: Health::Healthy,
+                    active: None,
+                };
+                (id.clone(), target)
+            })
+            .collect(),
+    };
+    Observed {
+        listeners: desired.listeners.clone(),
+        groups: desired.groups.iter().map(|(id, g)| (id.clone(), group(g))).collect(),
+    }
 }
