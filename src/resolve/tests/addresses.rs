@@ -146,6 +146,8 @@ fn ipv6_pools_work() {
 }
 
 proptest::proptest! {
+    #![proptest_config(super::properties::config(256))]
+
     /// Nobody shares an address, everybody's is in the pool, and doing it again with the outcome in the status changes
     /// nothing, whoever joins.
     #[test]
