@@ -7,4 +7,5 @@
 pub mod api;
 pub mod model;
 pub mod plan;
+pub mod provider;
 pub mod status;

@@ -17,7 +17,7 @@ use super::{
     snapshot::{self, Resources},
 };
 use crate::{
-    model::{Group, GroupId, Health, HealthProbe, Limits, ObjectKey, Observed, Plan, Protocol, Step, TargetId, Time},
+    model::{Group, GroupId, Health, HealthProbe, Limits, ObjectKey, Observed, Plan, Step, TargetId, Time},
     plan::apply,
 };
 
@@ -127,8 +127,7 @@ impl EnvoyProvider {
                     .registered
                     .entry((id.clone(), target.clone()))
                     .or_insert(Registered { at: now, healthy_once: false });
-                let (health, active) =
-                    judge(&self.reports, proxies, &cluster, target, &group.config, registered, now);
+                let (health, active) = judge(&self.reports, proxies, &cluster, target, &group.config, registered, now);
                 t.health = health;
                 t.active = active;
             }

@@ -16,7 +16,11 @@ use envoy_types::pb::envoy::service::metrics::v3::{
 };
 use futures::{StreamExt as _, stream};
 use rustls::{ClientConfig, pki_types::ServerName};
-use tokio::{net::TcpStream, sync::{broadcast, watch}, task::JoinHandle};
+use tokio::{
+    net::TcpStream,
+    sync::{broadcast, watch},
+    task::JoinHandle,
+};
 use tonic::{
     Request,
     metadata::MetadataValue,
@@ -67,7 +71,8 @@ async fn to_peer(
     tls: watch::Receiver<Arc<ClientConfig>>,
 ) {
     loop {
-        if let Err(error) = stream_to(peer, &reports, tls.borrow().clone()).await {
+        let config = tls.borrow().clone();
+        if let Err(error) = stream_to(peer, &reports, config).await {
             tracing::debug!(%peer, %error, "relay");
         }
         tokio::time::sleep(PAUSE).await;
