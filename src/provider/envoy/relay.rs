@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io,
     net::SocketAddr,
     sync::Arc,
     time::Duration,
@@ -14,13 +15,15 @@ use std::{
 use envoy_types::pb::envoy::service::metrics::v3::{
     StreamMetricsMessage, metrics_service_client::MetricsServiceClient,
 };
-use futures::{StreamExt as _, stream};
+use futures::{future::BoxFuture, stream};
+use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     net::TcpStream,
-    sync::{broadcast, watch},
+    sync::{broadcast, mpsc, watch},
     task::JoinHandle,
 };
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::{
     Request,
     metadata::MetadataValue,
@@ -72,7 +75,7 @@ async fn to_peer(
 ) {
     loop {
         let config = tls.borrow().clone();
-        if let Err(error) = stream_to(peer, &reports, config).await {
+        if let Err(error) = stream_to(peer, reports.clone(), config).await {
             tracing::debug!(%peer, %error, "relay");
         }
         tokio::time::sleep(PAUSE).await;
@@ -81,7 +84,7 @@ async fn to_peer(
 
 async fn stream_to(
     peer: SocketAddr,
-    reports: &broadcast::Sender<Arc<StreamMetricsMessage>>,
+    reports: broadcast::Sender<Arc<StreamMetricsMessage>>,
     tls: Arc<ClientConfig>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let endpoint = Endpoint::from_shared(format!("http://{peer}"))?
@@ -90,28 +93,39 @@ async fn stream_to(
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true);
     let connector = tower::service_fn(move |_: Uri| {
-        let tls = tls.clone();
-        async move {
-            let tcp = TcpStream::connect(peer).await?;
-            tcp.set_nodelay(true)?;
-            let name = ServerName::try_from(SERVER_NAME).map_err(std::io::Error::other)?;
-            let stream = tokio_rustls::TlsConnector::from(tls).connect(name, tcp).await?;
-            Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
-        }
+        let connection = connect(peer, tls.clone());
+        Box::pin(connection) as BoxFuture<'static, io::Result<TokioIo<TlsStream<TcpStream>>>>
     });
     let channel = endpoint.connect_with_connector(connector).await?;
-    let messages = stream::unfold(reports.subscribe(), |mut rx| async move {
-        loop {
-            match rx.recv().await {
-                Ok(message) => return Some(((*message).clone(), rx)),
-                // Each report is complete in itself; a lost one is made up for by the next.
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => return None,
-            }
-        }
-    });
-    let mut request = Request::new(messages.boxed());
+    let (queue, mut queued) = mpsc::channel(64);
+    let messages = stream::poll_fn(move |cx| queued.poll_recv(cx));
+    let mut request = Request::new(messages);
     request.metadata_mut().insert(RELAYED, MetadataValue::from_static("1"));
-    MetricsServiceClient::new(channel).stream_metrics(request).await?;
-    Ok(())
+    let mut client = MetricsServiceClient::new(channel);
+    tokio::select! {
+        answer = client.stream_metrics(request) => answer.map(|_| ()).map_err(Into::into),
+        () = pump(reports.subscribe(), queue) => Ok(()),
+    }
+}
+
+async fn pump(mut reports: broadcast::Receiver<Arc<StreamMetricsMessage>>, queue: mpsc::Sender<StreamMetricsMessage>) {
+    loop {
+        match reports.recv().await {
+            Ok(message) => {
+                if queue.send((*message).clone()).await.is_err() {
+                    return;
+                }
+            }
+            // Each report is complete in itself; a lost one is made up for by the next.
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+async fn connect(peer: SocketAddr, tls: Arc<ClientConfig>) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
+    let tcp = TcpStream::connect(peer).await?;
+    tcp.set_nodelay(true)?;
+    let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
+    Ok(TokioIo::new(TlsConnector::from(tls).connect(name, tcp).await?))
 }
