@@ -45,7 +45,7 @@ pub struct DirectLoadBalancerSpec {
     /// The `DirectLoadBalancerClass`; absent: the default class. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
-    #[garde(inner(length(min = 1, max = 253)))]
+    #[garde(inner(custom(super::validate::object_name)))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("className is immutable: delete the object and make it anew"))]
     pub class_name: Option<String>,
 
@@ -68,7 +68,7 @@ pub struct DirectLoadBalancerSpec {
 
     /// What the load balancer listens on.
     #[schemars(length(min = 1, max = 50))]
-    #[garde(length(min = 1, max = 50), dive)]
+    #[garde(custom(super::validate::listener_count), dive)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub listeners: Vec<Listener>,
 
@@ -197,7 +197,7 @@ pub struct WorkloadRef {
     pub kind: WorkloadKind,
     /// The workload's name.
     #[schemars(length(min = 1, max = 253))]
-    #[garde(length(min = 1, max = 253))]
+    #[garde(custom(super::validate::object_name))]
     pub name: String,
 }
 
@@ -218,7 +218,7 @@ pub enum WorkloadKind {
 pub struct ServiceRef {
     /// The Service's name.
     #[schemars(length(min = 1, max = 253))]
-    #[garde(length(min = 1, max = 253))]
+    #[garde(custom(super::validate::object_name))]
     pub name: String,
 }
 
@@ -231,7 +231,7 @@ pub struct WeightedTarget {
     /// Share of new connections and requests, relative to the other targets; 0 keeps the target warm without traffic.
     #[serde(default = "default_weight")]
     #[schemars(range(min = 0, max = 1000))]
-    #[garde(range(min = 0, max = 1000))]
+    #[garde(custom(super::validate::weight))]
     pub weight: i32,
     /// Which Pods.
     #[serde(flatten)]
@@ -268,7 +268,7 @@ pub struct Listener {
 
     /// The port that clients connect to, from 1 to 65535.
     #[schemars(range(min = 1, max = 65535))]
-    #[garde(range(min = 1, max = 65535))]
+    #[garde(custom(super::validate::port))]
     pub port: i32,
 
     /// The Pods' port, by number or by the name of a container port; absent: the Service's (for a target by Service
@@ -392,7 +392,7 @@ pub struct ListenerTls {
     /// first serves clients that name no known host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), inner(length(min = 1, max = 253)))]
-    #[garde(inner(length(min = 1, max = 16)))]
+    #[garde(inner(custom(super::validate::secret_count)))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub secret_names: Option<Vec<String>>,
 }
@@ -560,12 +560,12 @@ pub struct HealthCheckSpec {
     /// Passes in a row that make a target healthy again; its first pass makes a new target healthy.
     #[serde(default = "default_healthy")]
     #[schemars(range(min = 1, max = 10))]
-    #[garde(range(min = 1, max = 10))]
+    #[garde(custom(super::validate::threshold))]
     pub healthy_threshold: i32,
     /// Failures in a row that make a target unhealthy.
     #[serde(default = "default_unhealthy")]
     #[schemars(range(min = 1, max = 10))]
-    #[garde(range(min = 1, max = 10))]
+    #[garde(custom(super::validate::threshold))]
     pub unhealthy_threshold: i32,
 }
 

@@ -313,6 +313,46 @@ fn is_label(value: &str) -> bool {
         && value.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
 }
 
+// garde's own `range` and `length` do not name the value.
+
+fn in_range(value: i32, low: i32, high: i32) -> garde::Result {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(garde::Error::new(format!("{value} is out of range: it must be from {low} to {high}")))
+}
+
+pub(crate) fn port(value: &i32, (): &()) -> garde::Result {
+    in_range(*value, 1, 65535)
+}
+pub(crate) fn weight(value: &i32, (): &()) -> garde::Result {
+    in_range(*value, 0, 1000)
+}
+pub(crate) fn threshold(value: &i32, (): &()) -> garde::Result {
+    in_range(*value, 1, 10)
+}
+
+fn count(len: usize, max: usize) -> garde::Result {
+    if (1..=max).contains(&len) {
+        return Ok(());
+    }
+    Err(garde::Error::new(format!("{len} items: from 1 to {max} are allowed")))
+}
+
+pub(crate) fn listener_count(value: &[Listener], (): &()) -> garde::Result {
+    count(value.len(), 50)
+}
+pub(crate) fn secret_count(value: &[String], (): &()) -> garde::Result {
+    count(value.len(), 16)
+}
+
+pub(crate) fn object_name(value: &str, (): &()) -> garde::Result {
+    if (1..=253).contains(&value.len()) {
+        return Ok(());
+    }
+    Err(garde::Error::new(format!("\"{value}\" is no name: use 1 to 253 characters")))
+}
+
 pub(crate) fn port_ref(value: &PortRef, (): &()) -> garde::Result {
     match value {
         PortRef::Number(n) if (1..=65535).contains(n) => Ok(()),

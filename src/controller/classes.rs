@@ -51,7 +51,7 @@ pub(crate) async fn run(ctx: Arc<Context>) {
 }
 
 fn uses(object: &crate::api::DirectLoadBalancer, class: &str, ctx: &Context) -> bool {
-    resolve::class_of(&object.spec, &ctx.caches).is_some_and(|c| c.name_any() == class)
+    resolve::class_of(object, &ctx.caches).is_some_and(|c| c.name_any() == class)
         || object.status.as_ref().and_then(|s| s.class_name.as_deref()) == Some(class)
 }
 

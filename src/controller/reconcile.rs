@@ -161,7 +161,7 @@ impl Stage {
 fn stages(key: &ObjectKey, object: &DirectLoadBalancer, ctx: &Context, now: Time) -> Stage {
     let previous = revisions::accepted(&ctx.caches, object);
     let (address, conflicts) = addressing(key, object, ctx);
-    let fleet_name = resolve::class_of(&object.spec, &ctx.caches).map(|c| c.spec.envoy.fleet.clone());
+    let fleet_name = resolve::class_of(object, &ctx.caches).map(|c| c.spec.envoy.fleet.clone());
     let fleet_name = fleet_name.or_else(|| ctx.provider.fleet_of(key)).unwrap_or_default();
 
     let pods: Vec<Arc<Pod>> =
@@ -246,7 +246,7 @@ fn addressing(
     object: &DirectLoadBalancer,
     ctx: &Context,
 ) -> (Result<Option<std::net::IpAddr>, Problem>, std::collections::BTreeMap<String, Problem>) {
-    let Some(class) = resolve::class_of(&object.spec, &ctx.caches) else {
+    let Some(class) = resolve::class_of(object, &ctx.caches) else {
         return (Ok(None), Default::default());
     };
     let class_name = class.name_any();
@@ -254,7 +254,7 @@ fn addressing(
         .caches
         .load_balancers()
         .into_iter()
-        .filter(|o| resolve::class_of(&o.spec, &ctx.caches).is_some_and(|c| c.name_any() == class_name))
+        .filter(|o| resolve::class_of(o, &ctx.caches).is_some_and(|c| c.name_any() == class_name))
         .collect();
     if class.spec.envoy.address_pool.is_empty() {
         let ports = same_class.iter().map(|o| ports_of(o, ctx)).collect();
