@@ -5,5 +5,11 @@
 //! (pure) projects all of it into status, conditions, events and the Pods' gate conditions. See ARCHITECTURE.md.
 
 pub mod api;
+pub mod controller;
+pub mod gate;
 pub mod model;
+pub mod plan;
+pub mod provider;
 pub mod resolve;
+pub mod runtime;
+pub mod status;

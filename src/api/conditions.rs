@@ -118,6 +118,8 @@ reasons! {
         LastServingTarget,
         /// A step is held back: all Pods vanished or went unready at once.
         MassRemoval,
+        /// A step is held back: what a listener should send to instead does not serve yet.
+        ReplacementNotServing,
         /// Only shown, not done (`mode: Plan`).
         PlanOnly,
         /// Ready.

@@ -121,7 +121,7 @@ pub struct PlanStatus {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldStatus {
-    /// `LastServingTarget` or `MassRemoval`.
+    /// `LastServingTarget`, `MassRemoval` or `ReplacementNotServing`.
     pub reason: String,
     /// The group that it protects.
     pub group: String,

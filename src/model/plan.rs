@@ -114,10 +114,10 @@ impl fmt::Display for Step {
 pub struct Hold {
     /// Why.
     pub reason: HoldReason,
-    /// The group that it protects.
+    /// The group that is protected, or that is waited for.
     pub group: GroupId,
-    /// The Pods whose removal is held back.
-    pub pods: Vec<String>,
+    /// The Pods whose removal is held back; for a listener's change: its name.
+    pub what: Vec<String>,
 }
 
 /// Why a step is held back.
@@ -127,6 +127,8 @@ pub enum HoldReason {
     LastServingTarget,
     /// All targets of the group vanished or went unready at once.
     MassRemoval,
+    /// What a listener should send to instead does not serve yet.
+    ReplacementNotServing,
 }
 
 impl HoldReason {
@@ -136,12 +138,13 @@ impl HoldReason {
         match self {
             Self::LastServingTarget => "LastServingTarget",
             Self::MassRemoval => "MassRemoval",
+            Self::ReplacementNotServing => "ReplacementNotServing",
         }
     }
 }
 
 impl fmt::Display for Hold {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "hold {} in {}: {}", self.reason.as_str(), self.group, self.pods.join(", "))
+        write!(f, "hold {} in {}: {}", self.reason.as_str(), self.group, self.what.join(", "))
     }
 }

@@ -9,7 +9,7 @@ use kube::{
 
 use super::Cluster;
 use crate::{
-    api::{DirectLoadBalancerClass, Reason},
+    api::{DirectLoadBalancer, DirectLoadBalancerClass, Reason},
     model::Problem,
 };
 
@@ -50,6 +50,13 @@ pub(super) fn choose(cluster: &dyn Cluster, namespace: &str, wanted: Option<&str
         Problem { listener: None, reason: Reason::NamespaceNotAllowed, message }
     });
     Choice { class: Some(class), name: Some(name), problem: refused }
+}
+
+/// The class that an object uses, or would use if it may; `None`: there is no such class.
+#[must_use]
+pub fn class_of(object: &DirectLoadBalancer, cluster: &dyn Cluster) -> Option<Arc<DirectLoadBalancerClass>> {
+    let in_use = object.status.as_ref().and_then(|s| s.class_name.as_deref());
+    choose(cluster, &object.namespace().unwrap_or_default(), object.spec.class_name.as_deref(), in_use).class
 }
 
 fn default(cluster: &dyn Cluster) -> Option<Arc<DirectLoadBalancerClass>> {

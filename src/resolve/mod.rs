@@ -35,6 +35,7 @@ use std::{
 };
 
 pub use addresses::{PortKey, address_of, assign, port_conflicts, ports_in_force};
+pub use class::class_of;
 pub use cluster::{Cluster, Workload};
 pub use object::resolve;
 

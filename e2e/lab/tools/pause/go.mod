@@ -1,0 +1,3 @@
+module directlb.io/e2e/lab/tools/pause
+
+go 1.24

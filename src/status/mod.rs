@@ -1,0 +1,214 @@
+//! Projection: what the stages found out -> status, conditions, events and the Pods' gate conditions. Pure.
+
+mod conditions;
+mod events;
+mod gate;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+pub use events::{Transition, transitions};
+pub use gate::{GateContext, GateVerdict, gate};
+
+use crate::{
+    api::{
+        AddressStatus, DirectLoadBalancer, DirectLoadBalancerStatus, HoldStatus, ListenerStatus, LoadBalancerStatus,
+        Mode, PlanStatus, Reason, TargetCounts,
+    },
+    model::{Desired, Group, Health, Hold, HoldReason, Observed, Plan, TargetState, Time},
+};
+
+/// Everything that a projection looks at.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The object, with its previous status.
+    pub object: &'a DirectLoadBalancer,
+    /// The class in use.
+    pub class_name: Option<&'a str>,
+    /// What should be.
+    pub desired: &'a Desired,
+    /// What is, after the plan's steps.
+    pub in_force: &'a Observed,
+    /// What was held back (and in mode Plan: all that was not done).
+    pub plan: &'a Plan,
+    /// Where clients connect to.
+    pub addresses: &'a [IpAddr],
+    /// The proxies that should carry it.
+    pub fleet: &'a Fleet,
+    /// Names of the Pods that should serve and carry no gate.
+    pub ungated: &'a [String],
+    /// Names of the Pods without the named port.
+    pub portless: &'a [String],
+    /// Containers whose own preStop hook is shorter than the drain, as `pod/container`.
+    pub short_hooks: &'a [String],
+    /// The time that conditions which change now get.
+    pub now: Time,
+}
+
+/// The proxies that should carry an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fleet {
+    /// The fleet's name; the load balancer's id.
+    pub id: String,
+    /// Its proxies, by name.
+    pub proxies: BTreeMap<String, Proxy>,
+}
+
+/// One proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proxy {
+    /// Whether it reports.
+    pub state: ProxyState,
+    /// Listeners of the object that it does not carry yet, or carries in an older form.
+    pub missing: Vec<String>,
+    /// What it refused, and why.
+    pub rejected: Option<String>,
+}
+
+/// Whether a proxy reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProxyState {
+    /// It does.
+    Reporting,
+    /// Not yet; it is waited for.
+    Waiting,
+    /// It stayed away for longer than the stated time: nobody waits for it any more.
+    LeftOut,
+}
+
+/// The status that describes these facts. Where nothing changed it equals the object's previous status, so that nothing
+/// is written.
+#[must_use]
+pub fn status(facts: &Facts<'_>) -> DirectLoadBalancerStatus {
+    let targets = TargetCounts {
+        ungated: count(facts.ungated.len()),
+        ..counts(facts.desired.groups.iter(), facts.desired, facts.in_force)
+    };
+    DirectLoadBalancerStatus {
+        observed_generation: facts.object.metadata.generation,
+        class_name: facts.class_name.map(Into::into),
+        load_balancer: LoadBalancerStatus {
+            id: facts.fleet.id.clone(),
+            addresses: facts.addresses.iter().map(address).collect(),
+        },
+        ready_targets: format!("{}/{}", targets.healthy, targets.desired),
+        targets,
+        listeners: listeners(facts),
+        plan: plan_status(facts),
+        conditions: conditions::all(facts, &targets),
+    }
+}
+
+fn address(ip: &IpAddr) -> AddressStatus {
+    AddressStatus { value: ip.to_string(), type_: if ip.is_ipv4() { "IPv4" } else { "IPv6" }.into() }
+}
+
+fn count(n: usize) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+/// Counts each Pod once, over all the groups given: registered and healthy mean in every one of them.
+fn counts<'a>(
+    groups: impl Iterator<Item = (&'a crate::model::GroupId, &'a Group)>,
+    _desired: &Desired,
+    in_force: &Observed,
+) -> TargetCounts {
+    #[derive(Clone, Copy)]
+    struct Pod {
+        serving: bool,
+        registered: bool,
+        healthy: bool,
+        draining: bool,
+    }
+    let mut pods: BTreeMap<&str, Pod> = BTreeMap::new();
+    for (id, group) in groups {
+        let observed = in_force.groups.get(id);
+        for (target, want) in &group.targets {
+            let have = observed.and_then(|g| g.targets.get(target));
+            let active = have.is_some_and(|h| h.draining_since.is_none());
+            let pod = pods.entry(&target.uid).or_insert(Pod {
+                serving: want.state == TargetState::Serving,
+                registered: true,
+                healthy: true,
+                draining: false,
+            });
+            pod.registered &= active;
+            pod.healthy &= active && have.is_some_and(|h| h.health == Health::Healthy);
+            pod.draining |= want.state != TargetState::Serving && have.is_some_and(|h| h.draining_since.is_some());
+        }
+        for (target, have) in observed.into_iter().flat_map(|g| &g.targets) {
+            if !group.targets.contains_key(target) && have.draining_since.is_some() {
+                let gone = Pod { serving: false, registered: false, healthy: false, draining: true };
+                pods.entry(&target.uid).or_insert(gone).draining = true;
+            }
+        }
+    }
+    let n = |f: fn(&Pod) -> bool| count(pods.values().filter(|p| f(p)).count());
+    TargetCounts {
+        desired: n(|p| p.serving),
+        registered: n(|p| p.serving && p.registered),
+        healthy: n(|p| p.serving && p.healthy),
+        draining: n(|p| p.draining),
+        ungated: 0,
+    }
+}
+
+fn listeners(facts: &Facts<'_>) -> Vec<ListenerStatus> {
+    let problem = |name: &str| facts.desired.problems.iter().find(|p| p.listener.as_deref() == Some(name));
+    let mut names: Vec<&str> = facts.object.spec.listeners.iter().map(|l| l.name.as_str()).collect();
+    names
+        .extend(facts.in_force.listeners.keys().map(String::as_str).filter(|n| !names.contains(n)).collect::<Vec<_>>());
+    names.dedup();
+    let mut seen = std::collections::BTreeSet::new();
+    names
+        .into_iter()
+        .filter(|n| seen.insert(*n))
+        .map(|name| {
+            let groups = facts.desired.groups.iter().filter(|(id, _)| id.listener == name);
+            let targets = counts(groups, facts.desired, facts.in_force);
+            let in_force = facts.in_force.listeners.contains_key(name);
+            let missing: Vec<&str> = facts
+                .fleet
+                .proxies
+                .iter()
+                .filter(|(_, p)| p.state != ProxyState::LeftOut && p.missing.iter().any(|m| m == name))
+                .map(|(n, _)| n.as_str())
+                .collect();
+            let (reason, message) = match problem(name) {
+                Some(p) if in_force => (p.reason, format!("{}; the listener stays as it was", p.message)),
+                Some(p) => (p.reason, p.message.clone()),
+                None if !in_force => (Reason::Pending, String::new()),
+                None if !missing.is_empty() => (Reason::Pending, format!("not yet on {}", missing.join(", "))),
+                None => (Reason::Programmed, String::new()),
+            };
+            ListenerStatus {
+                name: name.into(),
+                id: if in_force { format!("{}/{name}", facts.desired.object) } else { String::new() },
+                targets,
+                reason: reason.as_str().into(),
+                message,
+            }
+        })
+        .collect()
+}
+
+fn plan_status(facts: &Facts<'_>) -> PlanStatus {
+    const MAX: usize = 100;
+    let pending = if facts.object.spec.mode == Mode::Plan { facts.plan.steps.as_slice() } else { &[] };
+    PlanStatus {
+        pending: count(pending.len() + facts.plan.holds.len()),
+        steps: pending.iter().take(MAX).map(ToString::to_string).collect(),
+        holds: facts.plan.holds.iter().take(MAX).map(hold).collect(),
+    }
+}
+
+fn hold(hold: &Hold) -> HoldStatus {
+    let what = conditions::some_of(&hold.what);
+    let message = match hold.reason {
+        HoldReason::LastServingTarget => format!("{what} stays: no other target of the group serves"),
+        HoldReason::MassRemoval => format!("{what} stay: all targets of the group left at once and none other serves"),
+        HoldReason::ReplacementNotServing => format!("{what} stays as it was: the group does not serve yet"),
+    };
+    HoldStatus { reason: hold.reason.as_str().into(), group: hold.group.to_string(), message }
+}

@@ -1,0 +1,361 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::{Facts, Fleet, GateContext, Proxy, ProxyState, gate, status, transitions};
+use crate::{
+    api::{
+        DirectLoadBalancer, DirectLoadBalancerSpec, DirectLoadBalancerStatus, GateReason, Protocol, Scheduler,
+        TargetProtocol,
+    },
+    model::{
+        AccessLog, Desired, DesiredTarget, Group, GroupId, Health, HealthCheck, HealthProbe, Hold, HoldReason,
+        ListenerConfig, ObjectKey, Observed, ObservedGroup, ObservedTarget, Plan, Problem, RouteTable, TargetId,
+        TargetState, Time, WeightedGroup,
+    },
+};
+
+fn id() -> GroupId {
+    GroupId { listener: "http".into(), rule: None, target: "deployment.web".into() }
+}
+
+fn target(n: u8) -> TargetId {
+    TargetId { uid: format!("u{n}"), ip: IpAddr::V4(Ipv4Addr::new(10, 0, 0, n)), port: 80 }
+}
+
+struct World {
+    object: DirectLoadBalancer,
+    desired: Desired,
+    in_force: Observed,
+    plan: Plan,
+    fleet: Fleet,
+    ungated: Vec<String>,
+}
+
+impl World {
+    /// Two healthy targets, one listener, two proxies: all is well.
+    fn well() -> Self {
+        let mut object = DirectLoadBalancer::new("web", DirectLoadBalancerSpec::default());
+        object.metadata.generation = Some(3);
+        let config = Group {
+            protocol: Protocol::HTTP,
+            target_protocol: TargetProtocol::HTTP1,
+            scheduler: Scheduler::RoundRobin,
+            affinity: None,
+            health_check: HealthCheck {
+                probe: HealthProbe::Http { path: "/lbhealth".into(), host: None },
+                port: None,
+                interval: Duration::from_secs(2),
+                timeout: Duration::from_secs(1),
+                healthy_threshold: 2,
+                unhealthy_threshold: 2,
+            },
+            slow_start: None,
+            proxy_protocol: None,
+            targets: BTreeMap::new(),
+            replicas: None,
+        };
+        let want = |n: u8| DesiredTarget {
+            pod: format!("web-{n}"),
+            node: "n".into(),
+            state: TargetState::Serving,
+            gate_open: false,
+            health_port: None,
+        };
+        let have = |n: u8| ObservedTarget {
+            pod: format!("web-{n}"),
+            draining_since: None,
+            health_port: None,
+            health: Health::Healthy,
+            active: Some(0),
+        };
+        let mut group = config.clone();
+        group.replicas = Some(2);
+        group.targets = [1, 2].map(|n| (target(n), want(n))).into();
+        let listener = ListenerConfig {
+            name: "http".into(),
+            protocol: Protocol::HTTP,
+            address: None,
+            port: 80,
+            tls: None,
+            routes: RouteTable { rules: vec![], default: vec![WeightedGroup { group: id(), weight: 1 }] },
+            affinity: None,
+            access_log: AccessLog::Off,
+        };
+        let proxy = || Proxy { state: ProxyState::Reporting, missing: vec![], rejected: None };
+        Self {
+            object,
+            desired: Desired {
+                object: ObjectKey::new("shop", "web"),
+                listeners: BTreeMap::from([("http".to_owned(), listener.clone())]),
+                keep: BTreeSet::new(),
+                groups: BTreeMap::from([(id(), group)]),
+                departed: BTreeMap::new(),
+                drain_timeout: Duration::from_secs(30),
+                deleting: false,
+                problems: vec![],
+            },
+            in_force: Observed {
+                listeners: BTreeMap::from([("http".to_owned(), listener)]),
+                groups: BTreeMap::from([(
+                    id(),
+                    ObservedGroup { config, targets: [1, 2].map(|n| (target(n), have(n))).into() },
+                )]),
+            },
+            plan: Plan::default(),
+            fleet: Fleet {
+                id: "default".into(),
+                proxies: BTreeMap::from([("edge1".to_owned(), proxy()), ("edge2".to_owned(), proxy())]),
+            },
+            ungated: vec![],
+        }
+    }
+
+    fn target(&mut self, n: u8) -> &mut ObservedTarget {
+        self.in_force.groups.get_mut(&id()).unwrap().targets.get_mut(&target(n)).unwrap()
+    }
+
+    fn want(&mut self, n: u8) -> &mut DesiredTarget {
+        self.desired.groups.get_mut(&id()).unwrap().targets.get_mut(&target(n)).unwrap()
+    }
+
+    fn status(&self, at: u64) -> DirectLoadBalancerStatus {
+        status(&Facts {
+            object: &self.object,
+            class_name: Some("public"),
+            desired: &self.desired,
+            in_force: &self.in_force,
+            plan: &self.plan,
+            addresses: &[IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))],
+            fleet: &self.fleet,
+            ungated: &self.ungated,
+            portless: &[],
+            short_hooks: &[],
+            now: Time(at),
+        })
+    }
+
+    fn gate(&self, n: u8, is_open: bool) -> Option<(bool, GateReason, String)> {
+        let ctx = GateContext {
+            desired: &self.desired,
+            in_force: &self.in_force,
+            disabled: false,
+            not_accepted: false,
+            proxies: true,
+        };
+        gate(&ctx, &format!("u{n}"), &BTreeSet::from([id()]), is_open).map(|v| (v.open, v.reason, v.message))
+    }
+}
+
+fn condition<'a>(s: &'a DirectLoadBalancerStatus, type_: &str) -> &'a Condition {
+    s.conditions.iter().find(|c| c.type_ == type_).unwrap()
+}
+
+fn brief(s: &DirectLoadBalancerStatus) -> Vec<String> {
+    s.conditions.iter().map(|c| format!("{}={} {}", c.type_, c.status, c.reason)).collect()
+}
+
+#[test]
+fn all_is_well() {
+    let s = World::well().status(5_000);
+    assert_eq!(s.ready_targets, "2/2");
+    assert_eq!(s.observed_generation, Some(3));
+    assert_eq!(s.load_balancer.addresses[0].value, "192.0.2.7");
+    assert_eq!(s.listeners[0].id, "shop/web/http");
+    assert_eq!(
+        brief(&s),
+        [
+            "Accepted=True Accepted",
+            "Programmed=True Programmed",
+            "ProxiesReady=True AllReporting",
+            "TargetsReady=True AllHealthy",
+            "Ready=True Ready",
+            "Reconciling=False UpToDate",
+            "Stalled=False Progressing",
+        ]
+    );
+}
+
+#[test]
+fn unchanged_facts_give_an_equal_status() {
+    let mut w = World::well();
+    w.object.status = Some(w.status(5_000));
+    assert_eq!(w.status(99_000), w.object.status.clone().unwrap(), "only the time has passed");
+}
+
+#[test]
+fn a_transition_gets_the_time_and_the_rest_keeps_its_own() {
+    let mut w = World::well();
+    let first = w.status(5_000);
+    w.object.status = Some(first.clone());
+    w.target(1).health = Health::Unhealthy { on: BTreeSet::from(["edge1".to_owned()]) };
+    let second = w.status(9_000);
+    assert_eq!(condition(&second, "Accepted").last_transition_time, condition(&first, "Accepted").last_transition_time);
+    assert_ne!(condition(&second, "Ready").last_transition_time, condition(&first, "Ready").last_transition_time);
+}
+
+#[test]
+fn a_failing_check_is_named_with_listener_and_proxy_in_condition_gate_and_event() {
+    let mut w = World::well();
+    let before = w.status(1_000);
+    w.target(1).health = Health::Unhealthy { on: BTreeSet::from(["edge1".to_owned()]) };
+    let after = w.status(2_000);
+    let want = "web-1 fails HTTP GET /lbhealth on edge1, listener http (deployment.web)";
+    assert_eq!(condition(&after, "TargetsReady").reason, "HealthCheckFailing");
+    assert_eq!(condition(&after, "TargetsReady").message, want);
+    assert_eq!(after.ready_targets, "1/2");
+    assert_eq!(w.gate(1, true), Some((false, GateReason::HealthCheckFailing, want.to_owned())));
+    let events = transitions(Some(&before), &after);
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert!(events[0].warning);
+    assert_eq!(events[0].note, want);
+}
+
+#[test]
+fn gates() {
+    let mut w = World::well();
+    assert_eq!(w.gate(1, false).unwrap().1, GateReason::Healthy);
+    // Unknown: shut stays shut, open stays open.
+    w.target(1).health = Health::Unknown;
+    assert_eq!(w.gate(1, false).unwrap().1, GateReason::Registering);
+    assert_eq!(w.gate(1, true), None);
+    w.target(1).health = Health::Pending { on: BTreeSet::from(["edge2".to_owned()]) };
+    let (open, _, message) = w.gate(1, false).unwrap();
+    assert!(!open && message.contains("edge2"), "{message}");
+    assert_eq!(w.gate(1, true), None);
+    // Leaving.
+    w.want(1).state = TargetState::Terminating;
+    assert_eq!(w.gate(1, true), None);
+    w.want(1).state = TargetState::NotReady;
+    assert_eq!(w.gate(1, true).unwrap().1, GateReason::ContainersNotReady);
+    // Not registered yet.
+    w.want(2).state = TargetState::Serving;
+    w.in_force.groups.get_mut(&id()).unwrap().targets.remove(&target(2));
+    assert_eq!(w.gate(2, false).unwrap().1, GateReason::Registering);
+}
+
+#[test]
+fn no_pod_is_stranded() {
+    let mut w = World::well();
+    w.target(1).health = Health::Unhealthy { on: BTreeSet::new() };
+    let ctx = |d, n| GateContext { desired: d, in_force: &w.in_force, disabled: false, not_accepted: n, proxies: true };
+    let one = BTreeSet::from([id()]);
+    let reason = |c: &GateContext<'_>, groups: &BTreeSet<GroupId>| gate(c, "u1", groups, false).unwrap().reason;
+    let mut deleting = w.desired.clone();
+    deleting.deleting = true;
+    assert_eq!(reason(&ctx(&deleting, false), &one), GateReason::LoadBalancerDeleted);
+    assert_eq!(reason(&GateContext { disabled: true, ..ctx(&w.desired, false) }, &one), GateReason::GateDisabled);
+    assert_eq!(reason(&ctx(&w.desired, true), &one), GateReason::NotAccepted);
+    assert_eq!(reason(&ctx(&w.desired, false), &BTreeSet::new()), GateReason::NotTargeted);
+}
+
+#[test]
+fn conditions_by_what_is_wrong() {
+    type Edit = fn(&mut World);
+    let table: &[(&str, Edit, &[&str])] = &[
+        (
+            "problem",
+            |w| {
+                w.desired.problems = vec![Problem {
+                    listener: Some("http".into()),
+                    reason: crate::api::Reason::ReferenceNotFound,
+                    message: "spec.listeners[0].target: Deployment \"nope\" does not exist".into(),
+                }];
+            },
+            &["Accepted=False ReferenceNotFound", "Ready=False ReferenceNotFound", "Stalled=True ReferenceNotFound"],
+        ),
+        (
+            "proxy left out",
+            |w| w.fleet.proxies.get_mut("edge2").unwrap().state = ProxyState::LeftOut,
+            &["ProxiesReady=False ProxyLeftOut", "Ready=True Ready"],
+        ),
+        (
+            "proxy waited for",
+            |w| {
+                let p = w.fleet.proxies.get_mut("edge2").unwrap();
+                p.state = ProxyState::Waiting;
+                p.missing = vec!["http".into()];
+            },
+            &[
+                "ProxiesReady=False WaitingForProxies",
+                "Programmed=False Pending",
+                "Ready=False Pending",
+                "Reconciling=True Progressing",
+            ],
+        ),
+        ("no proxy", |w| w.fleet.proxies.clear(), &["ProxiesReady=False NoProxies", "Programmed=False NoProxies"]),
+        (
+            "proxy refused",
+            |w| w.fleet.proxies.get_mut("edge1").unwrap().rejected = Some("bad".into()),
+            &["Programmed=False ProxyRejected"],
+        ),
+        (
+            "registering",
+            |w| w.target(2).health = Health::Pending { on: BTreeSet::from(["edge1".to_owned()]) },
+            &["TargetsReady=False Registering", "Ready=False Registering"],
+        ),
+        ("ungated", |w| w.ungated = vec!["web-1".into()], &["TargetsReady=True UngatedPods", "Ready=True Ready"]),
+        (
+            "no target",
+            |w| w.desired.groups.get_mut(&id()).unwrap().targets.clear(),
+            &["TargetsReady=False NoTargets", "Ready=False NoTargets"],
+        ),
+        (
+            "held",
+            |w| {
+                w.plan.holds = vec![Hold {
+                    reason: HoldReason::ReplacementNotServing,
+                    group: id(),
+                    what: vec!["listener http".into()],
+                }];
+            },
+            &["Programmed=False ReplacementNotServing"],
+        ),
+    ];
+    for (name, edit, want) in table {
+        let mut w = World::well();
+        edit(&mut w);
+        let got = brief(&w.status(1_000));
+        for line in *want {
+            assert!(got.contains(&(*line).to_owned()), "{name}: want {line}, got {got:?}");
+        }
+    }
+}
+
+#[test]
+fn holds_are_told_once() {
+    let mut w = World::well();
+    let before = w.status(1_000);
+    w.plan.holds =
+        vec![Hold { reason: HoldReason::MassRemoval, group: id(), what: vec!["web-1".into(), "web-2".into()] }];
+    let after = w.status(2_000);
+    assert_eq!(after.plan.holds[0].reason, "MassRemoval");
+    assert!(transitions(Some(&before), &after).iter().any(|t| t.reason == "MassRemoval" && t.warning));
+    assert!(transitions(Some(&after), &after).is_empty());
+}
+
+#[test]
+fn a_new_object_that_comes_up_tells_only_that_it_is_ready() {
+    let mut w = World::well();
+    w.target(1).health = Health::Unknown;
+    let first = w.status(1_000);
+    assert!(transitions(None, &first).is_empty(), "{:?}", transitions(None, &first));
+    w.target(1).health = Health::Healthy;
+    let events = transitions(Some(&first), &w.status(2_000));
+    assert_eq!(events.iter().map(|e| e.reason.as_str()).collect::<Vec<_>>(), ["Ready"]);
+}
+
+#[test]
+fn draining_pods_are_counted_once() {
+    let mut w = World::well();
+    w.want(1).state = TargetState::Terminating;
+    w.target(1).draining_since = Some(Time(0));
+    let s = w.status(1_000);
+    assert_eq!((s.targets.desired, s.targets.healthy, s.targets.draining), (1, 1, 1));
+}
