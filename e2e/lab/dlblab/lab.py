@@ -77,7 +77,7 @@ def _create(fingerprint: str, folders: dict[str, Path], built: list[Image]) -> N
     LOG.mkdir(parents=True)
     RUN.mkdir(parents=True, exist_ok=True)
     # In memory: quick, and gone as a whole when unmounted.
-    run(["mount", "-t", "tmpfs", "-o", "mode=0755", "directlb-lab", RUN])
+    run(["mount", "-n", "-t", "tmpfs", "-o", "mode=0755", "directlb-lab", RUN])
     cgroups.create()
     tools.link_bin(folders)
     network.create(record)

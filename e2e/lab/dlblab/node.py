@@ -81,6 +81,7 @@ def _kubelet(node: Node) -> dict:
         "cgroupsPerQOS": False, "enforceNodeAllocatable": [], "failCgroupV1": False,
         "failSwapOn": False, "evictionHard": {}, "localStorageCapacityIsolation": False,
         "imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99,
+        "volumePluginDir": "/run/flexvolume",
         "resolvConf": "/run/resolv.conf", "clusterDomain": "cluster.local",
         "maxPods": 250, "podsPerCore": 0, "registryPullQPS": 0, "eventRecordQPS": 0,
         "serializeImagePulls": False, "kubeAPIQPS": 100, "kubeAPIBurst": 200,
