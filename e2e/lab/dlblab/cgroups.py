@@ -28,6 +28,10 @@ def _for_daemons() -> list[Path]:
 
 
 def create() -> None:
+    """A cgroup for the daemons, and one in which each kubelet makes those of its Pods."""
+    for h in hierarchies():
+        for node in settings.NODES:
+            (h / settings.CGROUP / node.name).mkdir(parents=True, exist_ok=True)
     for h in _for_daemons():
         (h / settings.CGROUP / "daemons").mkdir(parents=True, exist_ok=True)
 
