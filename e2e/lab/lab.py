@@ -124,6 +124,9 @@ def main() -> int:
     args = parser.parse_args()
     try:
         args.action(args)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except LabError as e:
         print(f"lab.py: {e}", file=sys.stderr)
         return 1

@@ -115,8 +115,6 @@ def route_pool(without: frozenset[str] = frozenset()) -> list[str]:
         command = f"route replace unreachable {POOL}"
     # The workers too: Pods may use a load balancer's address like anybody.
     for netns in (None, CLIENT_NETNS, *(n.netns for n in settings.WORKERS)):
-        # A replaced route of another type would stay beside the new one.
-        inside = ["-n", netns] if netns else []
-        run(["ip", *inside, "route", "flush", "exact", POOL])
+        # Replaced in one step: without a moment in which requests would fail.
         _batch([command], netns)
     return [e.name for e in edges]

@@ -154,11 +154,16 @@ class RunningNode:
         known_file = self.node.dir / "images.json"
         known = json.loads(known_file.read_text()) if known_file.exists() else {}
         imported = []
+        ctr = [*self.enter(), BIN / "ctr", "--namespace", "k8s.io", "images"]
         for image in images:
-            if known.get(image.reference) == image.id:
+            old = known.get(image.reference)
+            if old == image.id:
                 continue
-            run([*self.enter(), BIN / "ctr", "--namespace", "k8s.io", "images", "import",
-                 image.archive], timeout=120)
+            run([*ctr, "import", image.archive], timeout=120)
+            if old:
+                # The runtime also names images by their digest and so would keep this
+                # one, in memory, for ever. Containers that still run it are not harmed.
+                run([*ctr, "rm", old], check=False)
             known[image.reference] = image.id
             known_file.write_text(json.dumps(known))
             imported.append(image.reference)

@@ -15,6 +15,8 @@ from pathlib import Path
 from . import settings
 from .shell import LabError, note
 
+_HALF_WRITTEN = settings.RECORD.with_suffix(".json.tmp")
+
 
 @contextlib.contextmanager
 def locked():
@@ -134,12 +136,12 @@ class Record:
                 if p["start"] is not None and process_start(p["pid"]) == p["start"]]
 
     def remove(self) -> None:
+        _HALF_WRITTEN.unlink(missing_ok=True)
         settings.RECORD.unlink(missing_ok=True)
 
     def _save(self) -> None:
-        temporary = settings.RECORD.with_suffix(f".{os.getpid()}.tmp")
-        with open(temporary, "w") as f:
+        with open(_HALF_WRITTEN, "w") as f:
             json.dump(self.data, f, indent=1)
             f.flush()
             os.fsync(f.fileno())
-        temporary.replace(settings.RECORD)
+        _HALF_WRITTEN.replace(settings.RECORD)
