@@ -61,6 +61,7 @@ def up() -> None:
     if record:
         say("the lab is up; importing changed images")
         tools.link_bin(folders)
+        network.route_pool()  # a test that was stopped may have left others
         _import(record, built)
     else:
         _create(fingerprint, folders, built)

@@ -22,7 +22,9 @@ def _go(source: Path, target: Path, ldflags: str, what: str) -> None:
     env = {k: v for k, v in os.environ.items() if not k.startswith(("GOFLAGS", "GOWORK"))}
     env |= {"GOBIN": str(target), "CGO_ENABLED": "0", "GOWORK": "off", "GOTOOLCHAIN": "auto",
             "GOFLAGS": f"-trimpath -mod=readonly -buildvcs=false -p={os.cpu_count() or 2}"}
-    retry("downloading Go modules", lambda: run(["go", "mod", "download"], env=env, cwd=source))
+    # Listing downloads just what the build needs, and never repeats a failed build.
+    retry("downloading Go modules",
+          lambda: run(["go", "list", "-deps", what], env=env, cwd=source, timeout=1800))
     run(["go", "install", f"-ldflags={ldflags}", what], env=env, cwd=source, timeout=7200)
 
 
