@@ -12,7 +12,7 @@ import socket
 import threading
 from pathlib import Path
 
-from . import pki, processes, settings
+from . import pki, processes
 from .images import Image
 from .record import Record
 from .settings import API_URL, BIN, CGROUP, NODES, POD_CIDR, Node
