@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let format = match &cli.command {
         Command::Controller(args) => args.log_format,
-        Command::Crds { .. } | Command::Cleanup => LogFormat::Text,
+        Command::Crds { .. } | Command::Cleanup { .. } => LogFormat::Text,
     };
     telemetry::init_logs(format);
     // One provider for every TLS user in the process; a second installation could only come from here.
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
             Command::Controller(args) => start::controller(*args).await,
             Command::Crds { apply: false } => tools::print_crds(),
             Command::Crds { apply: true } => tools::apply_crds().await,
-            Command::Cleanup => tools::cleanup().await,
+            Command::Cleanup { deployment, namespace } => tools::cleanup(&namespace, &deployment).await,
         }
     });
     match result {

@@ -26,7 +26,14 @@ pub enum Command {
     },
     /// Undo what would outlive an uninstalled controller: open all gates, remove finalizers, delete the webhook
     /// configurations. Users' objects stay.
-    Cleanup,
+    Cleanup {
+        /// The controller's Deployment, which is scaled to 0 first: else it would do everything again.
+        #[arg(long, env = "DIRECTLB_DEPLOYMENT")]
+        deployment: String,
+        /// Its namespace.
+        #[arg(long, env = "POD_NAMESPACE")]
+        namespace: String,
+    },
 }
 
 /// Settings of the controller.

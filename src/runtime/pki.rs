@@ -235,7 +235,7 @@ fn signed_by_one_of(cert: &x509_parser::certificate::X509Certificate<'_>, bundle
     let trusted = std::iter::once(&bundle.ca.cert).chain(&bundle.old);
     trusted.into_iter().any(|ca| {
         let Ok((_, pem)) = x509_parser::pem::parse_x509_pem(ca.as_bytes()) else { return false };
-        pem.parse_x509().is_ok_and(|ca| ca.subject() == cert.issuer())
+        pem.parse_x509().is_ok_and(|ca| cert.verify_signature(Some(ca.public_key())).is_ok())
     })
 }
 

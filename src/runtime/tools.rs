@@ -3,6 +3,7 @@
 use k8s_openapi::{
     api::{
         admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
+        apps::v1::Deployment,
         core::v1::Pod,
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
@@ -51,13 +52,14 @@ pub async fn apply_crds() -> Result<(), ToolError> {
     Ok(())
 }
 
-/// Undoes what would outlive the controller: first nobody injects gates any more, then every gate is opened, then no
-/// finalizer waits for a controller that does not come back. The users' objects stay.
+/// Undoes what would outlive the controller: first it is stopped, then nobody injects gates any more, then every gate is
+/// opened, then no finalizer waits for a controller that does not come back. The users' objects stay.
 ///
 /// # Errors
 /// When the API server cannot be reached or refuses.
-pub async fn cleanup() -> Result<(), ToolError> {
+pub async fn cleanup(namespace: &str, deployment: &str) -> Result<(), ToolError> {
     let client = Client::try_default().await?;
+    stop_controller(&client, namespace, deployment).await?;
     let gone = |result: Result<_, kube::Error>| match result {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
@@ -89,6 +91,26 @@ pub async fn cleanup() -> Result<(), ToolError> {
     // As dynamic objects: one that cannot be read must not keep its finalizer.
     strip::<DirectLoadBalancer>(&client, FINALIZER).await?;
     strip::<DirectLoadBalancerClass>(&client, CLASS_FINALIZER).await
+}
+
+/// Scales the controller to 0 and waits until its Pods are gone.
+async fn stop_controller(client: &Client, namespace: &str, deployment: &str) -> Result<(), ToolError> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let to_zero = json!({"spec": {"replicas": 0}});
+    match deployments.patch_scale(deployment, &PatchParams::default(), &Patch::Merge(to_zero)).await {
+        Ok(_) => tracing::info!(%deployment, "scaled to 0"),
+        Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+        Err(e) => return Err(e.into()),
+    }
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let ours = ListParams::default().labels("app.kubernetes.io/component=controller,app.kubernetes.io/name=directlb");
+    for _ in 0..120 {
+        if pods.list(&ours).await?.items.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+    Err("the controller's Pods are still there after a minute".into())
 }
 
 async fn strip<K: kube::Resource<DynamicType = ()>>(client: &Client, finalizer: &str) -> Result<(), ToolError> {
