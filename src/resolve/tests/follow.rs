@@ -77,13 +77,16 @@ fn a_service_that_is_gone_keeps_the_registered_pods_that_live() {
     let service = json!({"metadata": {"namespace": "shop", "name": "web"},
         "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "web"}]}});
     cluster.services.push(Arc::new(serde_json::from_value(service).unwrap()));
+    // 3 is registered too, and will have ended; 4 will be new.
+    cluster.pods.push(Arc::new(deployment_pod("shop", "web", "aa", 3)));
     let mut spec = base();
     spec["target"] = json!({"service": {"name": "web"}});
     spec["listeners"][0].as_object_mut().unwrap().remove("targetPort");
     let given = Given::after(&good(spec.clone(), &cluster));
     cluster.services.clear();
     cluster.pods[0] = Arc::new(terminating(deployment_pod("shop", "web", "aa", 1)));
-    cluster.pods.push(Arc::new(deployment_pod("shop", "web", "aa", 3)));
+    Arc::make_mut(&mut cluster.pods[2]).status.as_mut().unwrap().phase = Some("Failed".into());
+    cluster.pods.push(Arc::new(deployment_pod("shop", "web", "aa", 4)));
     let resolved = given.resolve(&object(spec), &cluster);
     says(&resolved, Some("a"), Reason::ReferenceNotFound, &["spec.target.service.name", "\"web\""]);
     let group = &resolved.desired.groups.iter().find(|(id, _)| id.to_string() == "a/default/service.web").unwrap().1;
