@@ -88,6 +88,12 @@ def route(args: argparse.Namespace) -> None:
         lab.route(args.edges)
 
 
+def cable(args: argparse.Namespace) -> None:
+    """cut a node off the network (down), or join it again (up)"""
+    with locked():
+        lab.plug(args.node, args.state)
+
+
 def _image_tools():
     known = tools.all_tools()
     return ensure_all(known[n] for n in ("pause", "echo", "envoy"))
@@ -112,9 +118,15 @@ def main() -> int:
     routes = add("route", route)
     routes.add_argument("which", choices=("all", "without"))
     routes.add_argument("edges", nargs="*")
+    cables = add("cable", cable)
+    cables.add_argument("node")
+    cables.add_argument("state", choices=("up", "down"))
     args = parser.parse_args()
     try:
         args.action(args)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except LabError as e:
         print(f"lab.py: {e}", file=sys.stderr)
         return 1

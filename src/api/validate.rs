@@ -398,3 +398,42 @@ pub(crate) fn ip_address(value: &str, (): &()) -> garde::Result {
 pub(crate) fn pool_entry(value: &str, (): &()) -> garde::Result {
     crate::model::PoolRange::parse(value).map(|_| ()).map_err(garde::Error::new)
 }
+
+/// Everything that is wrong with a class by itself.
+#[must_use]
+pub fn class(spec: &super::DirectLoadBalancerClassSpec) -> Vec<Violation> {
+    let mut out = Vec::new();
+    if let Err(report) = spec.validate() {
+        for (path, error) in report.iter() {
+            out.push(Violation {
+                field: format!("spec.{}", camel_path(&path.to_string())),
+                listener: None,
+                message: error.to_string(),
+            });
+        }
+    }
+    if let Some(hc) = spec.defaults.as_ref().and_then(|d| d.health_check.as_ref()) {
+        health_check(hc, "spec.defaults.healthCheck", None, &mut out);
+    }
+    out
+}
+
+/// Changes that are not allowed.
+#[must_use]
+pub fn transition(old: &DirectLoadBalancerSpec, new: &DirectLoadBalancerSpec) -> Vec<Violation> {
+    let mut out = Vec::new();
+    let show = |v: Option<&String>| v.map_or_else(|| "none".to_owned(), |v| format!("\"{v}\""));
+    let mut immutable = |field: &str, was: Option<&String>, is: Option<&String>| {
+        if was != is {
+            let text = format!("{} was {}: it is immutable, delete the object and make it anew", show(is), show(was));
+            push(&mut out, field, None, &text);
+        }
+    };
+    immutable("spec.className", old.class_name.as_ref(), new.class_name.as_ref());
+    immutable(
+        "spec.loadBalancer.address",
+        old.load_balancer.as_ref().and_then(|l| l.address.as_ref()),
+        new.load_balancer.as_ref().and_then(|l| l.address.as_ref()),
+    );
+    out
+}

@@ -23,8 +23,10 @@ use serde::de::DeserializeOwned;
 
 use super::trigger::{Change, Triggers};
 use crate::{
-    api::{DirectLoadBalancer, DirectLoadBalancerClass, WorkloadKind},
-    resolve::{Cluster, Workload},
+    api::{DirectLoadBalancer, DirectLoadBalancerClass, DrainSpec, WorkloadKind},
+    gate::{inject::InjectSource, webhook::WebhookSource},
+    model::ObjectKey,
+    resolve::{Cluster, Workload, class_of},
 };
 
 /// The watched form of the users' objects: one that does not deserialise is an error of its own, and no obstacle to the rest.
@@ -66,14 +68,38 @@ impl Caches {
         let ours = all().labels(REVISION_LABEL);
         let caches = Self {
             objects: feed(client, all(), triggers, &mut feeds, |_| {}, |o: &Guarded| Change::Object(key(o))),
-            classes: feed(client, all(), triggers, &mut feeds, |_| {}, |_: &DirectLoadBalancerClass| Change::Everything),
-            pods: feed(client, all(), triggers, &mut feeds, trim_pod, |p: &Pod| Change::Pod(ns(p), p.name_any(), p.labels().clone())),
-            deployments: feed(client, all(), triggers, &mut feeds, trim_deployment, |o: &Deployment| Change::Namespace(ns(o))),
-            stateful_sets: feed(client, all(), triggers, &mut feeds, trim_stateful_set, |o: &StatefulSet| Change::Namespace(ns(o))),
-            daemon_sets: feed(client, all(), triggers, &mut feeds, trim_daemon_set, |o: &DaemonSet| Change::Namespace(ns(o))),
-            replica_sets: feed(client, all(), triggers, &mut feeds, trim_replica_set, |o: &ReplicaSet| Change::Namespace(ns(o))),
+            classes: feed(
+                client,
+                all(),
+                triggers,
+                &mut feeds,
+                |_| {},
+                |_: &DirectLoadBalancerClass| Change::Everything,
+            ),
+            pods: feed(client, all(), triggers, &mut feeds, trim_pod, |p: &Pod| {
+                Change::Pod(ns(p), p.name_any(), p.labels().clone())
+            }),
+            deployments: feed(client, all(), triggers, &mut feeds, trim_deployment, |o: &Deployment| {
+                Change::Namespace(ns(o))
+            }),
+            stateful_sets: feed(client, all(), triggers, &mut feeds, trim_stateful_set, |o: &StatefulSet| {
+                Change::Namespace(ns(o))
+            }),
+            daemon_sets: feed(client, all(), triggers, &mut feeds, trim_daemon_set, |o: &DaemonSet| {
+                Change::Namespace(ns(o))
+            }),
+            replica_sets: feed(client, all(), triggers, &mut feeds, trim_replica_set, |o: &ReplicaSet| {
+                Change::Namespace(ns(o))
+            }),
             services: feed(client, all(), triggers, &mut feeds, |_| {}, |o: &Service| Change::Namespace(ns(o))),
-            namespaces: feed(client, all(), triggers, &mut feeds, |_| {}, |o: &Namespace| Change::Namespace(o.name_any())),
+            namespaces: feed(
+                client,
+                all(),
+                triggers,
+                &mut feeds,
+                |_| {},
+                |o: &Namespace| Change::Namespace(o.name_any()),
+            ),
             secrets: feed(client, tls, triggers, &mut feeds, |_| {}, |o: &Secret| Change::Namespace(ns(o))),
             revisions: feed(client, ours, triggers, &mut feeds, |_| {}, |_: &ControllerRevision| Change::Nothing),
         };
@@ -280,5 +306,31 @@ impl Cluster for Caches {
     }
     fn tls_secret(&self, namespace: &str, name: &str) -> Option<Arc<Secret>> {
         self.secrets.get(&ObjectRef::new(name).within(namespace))
+    }
+}
+
+impl InjectSource for Caches {
+    fn objects(&self, namespace: &str) -> Vec<Arc<DirectLoadBalancer>> {
+        self.load_balancers_in(namespace)
+    }
+    fn service_selector(&self, namespace: &str, name: &str) -> Option<BTreeMap<String, String>> {
+        self.service(namespace, name)?.spec.as_ref()?.selector.clone()
+    }
+    fn namespace_labels(&self, namespace: &str) -> BTreeMap<String, String> {
+        Cluster::namespace_labels(self, namespace).unwrap_or_default()
+    }
+    fn drain(&self, object: &DirectLoadBalancer) -> DrainSpec {
+        let of_class = || class_of(object, self)?.spec.defaults.as_ref()?.drain.clone();
+        object.spec.drain.clone().or_else(of_class).unwrap_or_default()
+    }
+}
+
+impl WebhookSource for Caches {
+    fn class_users(&self, class: &str) -> Vec<ObjectKey> {
+        self.load_balancers()
+            .iter()
+            .filter(|o| class_of(o, self).is_some_and(|c| c.name_any() == class))
+            .map(|o| ObjectKey::new(o.namespace().unwrap_or_default(), o.name_any()))
+            .collect()
     }
 }

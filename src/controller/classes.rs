@@ -89,11 +89,7 @@ async fn sync(ctx: &Context, class: &DirectLoadBalancerClass, users: &[String]) 
     Ok(())
 }
 
-fn status(
-    class: &DirectLoadBalancerClass,
-    users: &[String],
-    now: crate::model::Time,
-) -> DirectLoadBalancerClassStatus {
+fn status(class: &DirectLoadBalancerClass, users: &[String], now: crate::model::Time) -> DirectLoadBalancerClassStatus {
     let deleting = class.metadata.deletion_timestamp.is_some();
     let (ok, reason, message) = match AddressPool::parse(&class.spec.envoy.address_pool) {
         Err(message) => (false, "Invalid", format!("spec.envoy.addressPool: {message}")),
@@ -111,7 +107,8 @@ fn status(
         .find(|c| c.type_ == "Accepted" && c.status == status)
         .map(|c| c.last_transition_time.clone());
     let seconds = i64::try_from(now.0 / 1000).unwrap_or(0);
-    let time = previous.unwrap_or(MetaTime(jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH)));
+    let time =
+        previous.unwrap_or(MetaTime(jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH)));
     DirectLoadBalancerClassStatus {
         observed_generation: class.metadata.generation,
         in_use: i32::try_from(users.len()).unwrap_or(i32::MAX),

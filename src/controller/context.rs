@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use kube::{Client, runtime::events::{Recorder, Reporter}};
+use kube::{
+    Client,
+    runtime::events::{Recorder, Reporter},
+};
 use tokio::sync::watch;
 
 use super::{caches::Caches, trigger::Triggers};

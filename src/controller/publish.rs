@@ -1,6 +1,6 @@
 //! What the leader writes: gates, finalizer, accepted spec, status, events.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::{
@@ -14,12 +14,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{
-    context::Context,
-    error::Error,
-    reconcile::Stage,
-    revisions,
-};
+use super::{context::Context, error::Error, reconcile::Stage, revisions};
 use crate::{
     api::{DirectLoadBalancer, FIELD_MANAGER, FINALIZER, Mode, Reason, gate_type},
     gate::flip::{self, FlipOutcome, PodRef},
@@ -95,19 +90,23 @@ async fn gates(
             && p.metadata.deletion_timestamp.is_none()
     });
     let none = BTreeSet::new();
-    let flips = pods.iter().filter_map(|pod| {
-        let uid = pod.metadata.uid.as_deref()?;
-        let groups: BTreeSet<_> =
-            stage.resolved.gate_pods.get(uid).map(|p| p.groups.keys().cloned().collect()).unwrap_or_default();
-        let problems = !stage.resolved.desired.problems.is_empty();
-        // With a spec that cannot be read in full, "no listener targets the Pod" may just not be true.
-        if groups.is_empty() && problems && !context.not_accepted && !context.desired.deleting && !context.disabled {
-            return None;
-        }
-        let groups = if groups.is_empty() { &none } else { &groups };
-        let verdict = status::gate(&context, uid, groups, flip::is_open(pod, &gate))?;
-        Some((pod.clone(), verdict))
-    });
+    let flips: Vec<(Arc<Pod>, GateVerdict)> = pods
+        .iter()
+        .filter_map(|pod| {
+            let uid = pod.metadata.uid.as_deref()?;
+            let groups: BTreeSet<_> =
+                stage.resolved.gate_pods.get(uid).map(|p| p.groups.keys().cloned().collect()).unwrap_or_default();
+            let problems = !stage.resolved.desired.problems.is_empty();
+            // With a spec that cannot be read in full, "no listener targets the Pod" may just not be true.
+            if groups.is_empty() && problems && !context.not_accepted && !context.desired.deleting && !context.disabled
+            {
+                return None;
+            }
+            let groups = if groups.is_empty() { &none } else { &groups };
+            let verdict = status::gate(&context, uid, groups, flip::is_open(pod, &gate))?;
+            Some((pod.clone(), verdict))
+        })
+        .collect();
     let results: Vec<Result<(), Error>> = stream::iter(flips)
         .map(|(pod, verdict)| {
             let gate = gate.clone();

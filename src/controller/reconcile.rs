@@ -95,7 +95,12 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    pub(crate) fn facts<'a>(&'a self, object: &'a DirectLoadBalancer, short_hooks: &'a [String], now: Time) -> Facts<'a> {
+    pub(crate) fn facts<'a>(
+        &'a self,
+        object: &'a DirectLoadBalancer,
+        short_hooks: &'a [String],
+        now: Time,
+    ) -> Facts<'a> {
         Facts {
             object,
             class_name: self.resolved.class_name.as_deref(),
@@ -132,7 +137,8 @@ impl Stage {
                 });
                 containers.filter_map(|c| {
                     let hook = c.lifecycle.as_ref()?.pre_stop.as_ref()?;
-                    let enough = hook.sleep.as_ref().is_some_and(|s| u64::try_from(s.seconds).is_ok_and(|s| s >= seconds));
+                    let enough =
+                        hook.sleep.as_ref().is_some_and(|s| u64::try_from(s.seconds).is_ok_and(|s| s >= seconds));
                     (!enough).then(|| format!("{}/{}", p.name_any(), c.name))
                 })
             })
@@ -167,18 +173,18 @@ fn stages(key: &ObjectKey, object: &DirectLoadBalancer, ctx: &Context, now: Time
     let pods: Vec<Arc<Pod>> =
         ctx.caches.pods.state_filter(|p: &Pod| p.metadata.namespace.as_deref() == Some(&ctx.namespace));
     let reports = ctx.provider.reports();
-    let states = proxies::proxies(
-        &pods,
-        &fleet_name,
-        |name| reports.last(name),
-        ctx.started,
-        ctx.proxy_timeout,
-        now,
-    );
+    let states = proxies::proxies(&pods, &fleet_name, |name| reports.last(name), ctx.started, ctx.proxy_timeout, now);
     let expected = proxies::expected(&states);
     let observe = || ctx.provider.observe(key, &expected, now);
     let resolve_as = |object: &DirectLoadBalancer, previous: Option<&DirectLoadBalancerSpec>, in_force: &Observed| {
-        let input = Input { object, in_force, address: address.clone(), port_conflicts: &conflicts, now, previous_spec: previous };
+        let input = Input {
+            object,
+            in_force,
+            address: address.clone(),
+            port_conflicts: &conflicts,
+            now,
+            previous_spec: previous,
+        };
         resolve::resolve(&input, &ctx.caches)
     };
     let enforce = |resolved: &Resolved, in_force: &Observed| {
@@ -215,16 +221,7 @@ fn stages(key: &ObjectKey, object: &DirectLoadBalancer, ctx: &Context, now: Time
     }
     let ungated = resolved.ungated.iter().cloned().collect();
     let portless = resolved.portless.iter().cloned().collect();
-    Stage {
-        resolved,
-        in_force,
-        plan,
-        fleet,
-        address: address.ok().flatten(),
-        wake_at,
-        ungated,
-        portless,
-    }
+    Stage { resolved, in_force, plan, fleet, address: address.ok().flatten(), wake_at, ungated, portless }
 }
 
 fn plan_only(resolved: &Resolved, in_force: &Observed, now: Time) -> Plan {

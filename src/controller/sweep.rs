@@ -81,7 +81,8 @@ async fn sweep(ctx: &Context, stranded_since: &mut BTreeMap<(String, String), Ti
             if now.since(since) < GRACE {
                 continue;
             }
-            let verdict = GateVerdict::open(GateReason::LoadBalancerDeleted, "the DirectLoadBalancer of this gate is gone");
+            let verdict =
+                GateVerdict::open(GateReason::LoadBalancerDeleted, "the DirectLoadBalancer of this gate is gone");
             if let Err(error) = publish::flip(ctx, &pod, gate, &verdict, now).await {
                 tracing::warn!(pod = %pod.name_any(), %gate, %error, "a stranded gate could not be opened yet");
             }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
-};
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::args::LogFormat;
 
@@ -67,17 +65,35 @@ impl Metrics {
         let leader = IntGauge::new("directlb_leader", "1 if this replica writes to Kubernetes, else 0.")?;
         registry.register(Box::new(leader.clone()))?;
         let inner = Inner {
-            reconciles: counter("directlb_reconciles_total", "Reconciles by result (ok, or the error's kind).", &["result"])?,
+            reconciles: counter(
+                "directlb_reconciles_total",
+                "Reconciles by result (ok, or the error's kind).",
+                &["result"],
+            )?,
             reconcile_seconds: histogram("directlb_reconcile_duration_seconds", "Duration of a reconcile.")?,
             steps: counter("directlb_plan_steps_total", "Steps applied, by kind.", &["step"])?,
             holds: gauge("directlb_plan_holds", "Steps held back now, by reason.", &["namespace", "name", "reason"])?,
-            gate_flips: counter("directlb_gate_flips_total", "Readiness-gate conditions written, by status and reason.", &["status", "reason"])?,
-            gate_seconds: histogram("directlb_gate_open_latency_seconds", "From the last proxy's first healthy report of a Pod to its gate condition True.")?,
-            drain_seconds: histogram("directlb_drain_start_latency_seconds", "From the watch event of a Pod's deletion to the snapshot in which it drains.")?,
+            gate_flips: counter(
+                "directlb_gate_flips_total",
+                "Readiness-gate conditions written, by status and reason.",
+                &["status", "reason"],
+            )?,
+            gate_seconds: histogram(
+                "directlb_gate_open_latency_seconds",
+                "From the last proxy's first healthy report of a Pod to its gate condition True.",
+            )?,
+            drain_seconds: histogram(
+                "directlb_drain_start_latency_seconds",
+                "From the watch event of a Pod's deletion to the snapshot in which it drains.",
+            )?,
             targets: gauge("directlb_targets", "Target Pods by state.", &["namespace", "name", "state"])?,
             proxies: gauge("directlb_proxies", "Proxies by state.", &["fleet", "state"])?,
             objects: gauge("directlb_objects", "DirectLoadBalancers by readiness.", &["ready"])?,
-            admissions: counter("directlb_admissions_total", "Admission requests by webhook and outcome.", &["webhook", "outcome"])?,
+            admissions: counter(
+                "directlb_admissions_total",
+                "Admission requests by webhook and outcome.",
+                &["webhook", "outcome"],
+            )?,
             leader,
             registry,
         };

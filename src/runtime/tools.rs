@@ -8,7 +8,7 @@ use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
-    Api, Client, Resource as _, ResourceExt as _,
+    Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams},
     core::DynamicObject,
 };
@@ -77,7 +77,9 @@ pub async fn cleanup() -> Result<(), ToolError> {
             .collect();
         for gate in shut {
             let reason = GateReason::LoadBalancerDeleted;
-            let Some(body) = flip::needs(&pod, &gate, true, reason, "DirectLB is being uninstalled", now) else { continue };
+            let Some(body) = flip::needs(&pod, &gate, true, reason, "DirectLB is being uninstalled", now) else {
+                continue;
+            };
             if let Some(pod_ref) = flip::PodRef::of(&pod) {
                 flip::set(&client, &pod_ref, body).await?;
                 tracing::info!(pod = %pod.name_any(), %gate, "opened");

@@ -4,6 +4,7 @@ Daemons are put into <root>/daemons; the kubelets are told to make their Pods'
 cgroups below <root> too. Works with cgroup v1 and v2.
 """
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -28,6 +29,17 @@ def _for_daemons() -> list[Path]:
 
 
 def create() -> None:
+    """A cgroup for the daemons, and one in which each kubelet makes those of its Pods."""
+    for h in hierarchies():
+        (h / settings.CGROUP).mkdir(exist_ok=True)
+        available = h / "cgroup.controllers"
+        if available.exists():  # v2: children get only the controllers handed down
+            for parent in (h, h / settings.CGROUP):
+                for controller in available.read_text().split():
+                    with contextlib.suppress(OSError):  # some cannot be handed down
+                        (parent / "cgroup.subtree_control").write_text(f"+{controller}")
+        for node in settings.NODES:
+            (h / settings.CGROUP / node.name).mkdir(parents=True, exist_ok=True)
     for h in _for_daemons():
         (h / settings.CGROUP / "daemons").mkdir(parents=True, exist_ok=True)
 

@@ -40,6 +40,13 @@ def start_api(record: Record) -> None:
            f"--kubelet-client-certificate={pki.PKI}/apiserver-kubelet.crt",
            f"--kubelet-client-key={pki.PKI}/apiserver-kubelet.key",
            "--kubelet-preferred-address-types=InternalIP",
+           f"--requestheader-client-ca-file={pki.CA}",
+           "--requestheader-allowed-names=front-proxy-client",
+           "--requestheader-username-headers=X-Remote-User",
+           "--requestheader-group-headers=X-Remote-Group",
+           "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+           f"--proxy-client-cert-file={pki.PKI}/front-proxy.crt",
+           f"--proxy-client-key-file={pki.PKI}/front-proxy.key",
            "--profiling=false", "--shutdown-delay-duration=0s")
     alive = {"etcd", "kube-apiserver"}
 
@@ -62,6 +69,8 @@ def start_controllers(record: Record) -> None:
            f"--root-ca-file={pki.CA}", f"--cluster-signing-cert-file={pki.CA}",
            f"--cluster-signing-key-file={pki.PKI}/ca.key",
            "--use-service-account-credentials",
+           # Its default is below /usr, where it would make the folder.
+           f"--flex-volume-plugin-dir={RUN / 'flexvolume'}",
            # The lab gives each node its Pod subnet itself, to match the routes.
            "--allocate-node-cidrs=false", f"--cluster-cidr={POD_CIDR}",
            # A dead node shows within the time a test can wait.

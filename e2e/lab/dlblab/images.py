@@ -39,7 +39,8 @@ class _Recipe:
 
 
 def controller_binary() -> Path:
-    return Path(os.environ.get("DIRECTLB_BIN") or settings.REPO / "target/debug/directlb")
+    target = Path(os.environ.get("CARGO_TARGET_DIR") or settings.REPO / "target")
+    return Path(os.environ.get("DIRECTLB_BIN") or target / "debug" / "directlb")
 
 
 def build(folders: dict[str, Path]) -> list[Image]:

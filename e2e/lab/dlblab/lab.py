@@ -61,6 +61,7 @@ def up() -> None:
     if record:
         say("the lab is up; importing changed images")
         tools.link_bin(folders)
+        network.route_pool()  # a test that was stopped may have left others
         _import(record, built)
     else:
         _create(fingerprint, folders, built)
@@ -77,7 +78,7 @@ def _create(fingerprint: str, folders: dict[str, Path], built: list[Image]) -> N
     LOG.mkdir(parents=True)
     RUN.mkdir(parents=True, exist_ok=True)
     # In memory: quick, and gone as a whole when unmounted.
-    run(["mount", "-t", "tmpfs", "-o", "mode=0755", "directlb-lab", RUN])
+    run(["mount", "-n", "-t", "tmpfs", "-o", "mode=0755", "directlb-lab", RUN])
     cgroups.create()
     tools.link_bin(folders)
     network.create(record)
@@ -87,7 +88,7 @@ def _create(fingerprint: str, folders: dict[str, Path], built: list[Image]) -> N
     failed = threading.Event()
 
     def start_node(running: node.RunningNode) -> None:
-        running.start_runtime(packages)
+        running.start_runtime(packages, folders["cni"])
         while not api_is_up.wait(0.5):
             if failed.is_set():
                 return
@@ -176,11 +177,22 @@ def route(without: list[str]) -> None:
     say(f"{settings.POOL} is routed over {', '.join(used) or 'no edge node'}")
 
 
+def plug(name: str, state: str) -> None:
+    """Cuts a node off the network as a pulled cable would, or joins it again."""
+    record = Record.load()
+    if not record or not record.mine:
+        raise LabError("the lab of this checkout is not up")
+    network.set_cable(name, state)
+    say(f"the cable of {name} is {state}")
+
+
 def _describe(built: list[Image]) -> None:
     settings.ENV_JSON.write_text(json.dumps({
         "kubeconfig": str(settings.KUBECONFIG),
         "bin": str(settings.BIN),
+        "echo": str(settings.ECHO),
         "client_netns": settings.CLIENT_NETNS,
+        "fabric_netns": settings.FABRIC_NETNS,
         "client_ip": settings.CLIENT_IP,
         "host_ip": settings.HOST_IP,
         "pool": settings.POOL,

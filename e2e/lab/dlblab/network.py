@@ -94,6 +94,13 @@ def _connect(netns: str, ip: str, routes: list[str]) -> None:
             f"route add default via {HOST_IP}", *routes], netns)
 
 
+def set_cable(port: str, state: str) -> None:
+    """Sets a node's port of the bridge `up` or `down`."""
+    if port not in {n.name for n in NODES}:
+        raise LabError(f"no such node: {port}")
+    _batch([f"link set {port} {state}"], FABRIC_NETNS)
+
+
 def route_pool(without: frozenset[str] = frozenset()) -> list[str]:
     """Points the pool's routes at the edge nodes, leaving some out as a router would
     that found them dead. Returns the names of the edge nodes in use."""
@@ -108,8 +115,6 @@ def route_pool(without: frozenset[str] = frozenset()) -> list[str]:
         command = f"route replace unreachable {POOL}"
     # The workers too: Pods may use a load balancer's address like anybody.
     for netns in (None, CLIENT_NETNS, *(n.netns for n in settings.WORKERS)):
-        # A replaced route of another type would stay beside the new one.
-        inside = ["-n", netns] if netns else []
-        run(["ip", *inside, "route", "flush", "exact", POOL])
+        # Replaced in one step: without a moment in which requests would fail.
         _batch([command], netns)
     return [e.name for e in edges]

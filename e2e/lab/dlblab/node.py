@@ -12,7 +12,7 @@ import socket
 import threading
 from pathlib import Path
 
-from . import pki, processes, settings
+from . import pki, processes
 from .images import Image
 from .record import Record
 from .settings import API_URL, BIN, CGROUP, NODES, POD_CIDR, Node
@@ -21,16 +21,16 @@ from .shell import LabError, run, wait_until
 # Runs in the new namespaces and then stays, to hold them.
 _INIT = """
 set -e
-mount --make-rprivate /
-mount --make-rshared /
+mount -n --make-rprivate /
+mount -n --make-rshared /
 hostname "$NODE"
-mount --bind "$DIR/run" /run
-mount --bind "$LOGS" /var/log
-mount -t overlay -o lowerdir="$PACKAGES:/usr" packages /usr
-mount -t overlay -o lowerdir=/var/lib,upperdir="$DIR/lib",workdir="$DIR/lib.work" lib /var/lib
+mount -n --bind "$DIR/run" /run
+mount -n --bind "$LOGS" /var/log
+mount -n -t overlay -o lowerdir="$PACKAGES:/usr" packages /usr
+mount -n -t overlay -o lowerdir=/var/lib,upperdir="$DIR/lib",workdir="$DIR/lib.work" lib /var/lib
 mkdir -p /var/lib/kubelet /var/lib/containerd /run/lock
-mount --bind "$DIR/kubelet" /var/lib/kubelet
-mount --bind "$DIR/containerd" /var/lib/containerd
+mount -n --bind "$DIR/kubelet" /var/lib/kubelet
+mount -n --bind "$DIR/containerd" /var/lib/containerd
 echo > /run/node-is-set-up
 exec sleep infinity
 """
@@ -76,11 +76,12 @@ def _kubelet(node: Node) -> dict:
         "tlsCertFile": f"{pki.PKI}/serving-{node.name}.crt",
         "tlsPrivateKeyFile": f"{pki.PKI}/serving-{node.name}.key",
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
-        "cgroupDriver": "cgroupfs", "cgroupRoot": f"/{CGROUP}",
-        # Several kubelets share one machine: none may manage all of its resources.
-        "cgroupsPerQOS": False, "enforceNodeAllocatable": [], "failCgroupV1": False,
+        "cgroupDriver": "cgroupfs", "cgroupRoot": f"/{CGROUP}/{node.name}",
+        # Several kubelets share one machine: none may limit what all Pods get together.
+        "cgroupsPerQOS": True, "enforceNodeAllocatable": [], "failCgroupV1": False,
         "failSwapOn": False, "evictionHard": {}, "localStorageCapacityIsolation": False,
         "imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99,
+        "volumePluginDir": "/run/flexvolume",
         "resolvConf": "/run/resolv.conf", "clusterDomain": "cluster.local",
         "maxPods": 250, "podsPerCore": 0, "registryPullQPS": 0, "eventRecordQPS": 0,
         "serializeImagePulls": False, "kubeAPIQPS": 100, "kubeAPIBurst": 200,
@@ -111,7 +112,7 @@ class RunningNode:
                 return ["nsenter", f"--target={p['pid']}", "--net", "--mount", "--uts", "--"]
         raise LabError(f"node {self.node.name} does not run")
 
-    def start_runtime(self, packages: Path) -> None:
+    def start_runtime(self, packages: Path, cni: Path) -> None:
         """Makes the namespaces and starts containerd in them."""
         node = self.node
         for folder in ("run", "lib", "lib.work", "kubelet", "containerd"):
@@ -122,7 +123,7 @@ class RunningNode:
         (node.dir / "cni/10-pods.conflist").write_text(json.dumps(_cni(node)))
         (node.dir / "kubelet.json").write_text(json.dumps(_kubelet(node)))
         (node.dir / "containerd.toml").write_text(
-            _CONTAINERD.format(cni=BIN, conf=node.dir / "cni"))
+            _CONTAINERD.format(cni=cni, conf=node.dir / "cni"))
         self._start("init", "env", f"NODE={node.name}", f"DIR={node.dir}", f"LOGS={node.log}",
                     f"PACKAGES={packages}", "nsenter", f"--net=/run/netns/{node.netns}",
                     "unshare", "--mount", "--uts", "sh", "-c", _INIT)
@@ -153,11 +154,16 @@ class RunningNode:
         known_file = self.node.dir / "images.json"
         known = json.loads(known_file.read_text()) if known_file.exists() else {}
         imported = []
+        ctr = [*self.enter(), BIN / "ctr", "--namespace", "k8s.io", "images"]
         for image in images:
-            if known.get(image.reference) == image.id:
+            old = known.get(image.reference)
+            if old == image.id:
                 continue
-            run([*self.enter(), BIN / "ctr", "--namespace", "k8s.io", "images", "import",
-                 image.archive], timeout=120)
+            run([*ctr, "import", image.archive], timeout=120)
+            if old:
+                # The runtime also names images by their digest and so would keep this
+                # one, in memory, for ever. Containers that still run it are not harmed.
+                run([*ctr, "rm", old], check=False)
             known[image.reference] = image.id
             known_file.write_text(json.dumps(known))
             imported.append(image.reference)

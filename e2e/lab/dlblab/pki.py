@@ -45,6 +45,8 @@ def create() -> None:
          "DNS:kubernetes.default,DNS:kubernetes.default.svc,"
          "DNS:kubernetes.default.svc.cluster.local"),
         ("apiserver-kubelet", "/O=system:masters/CN=kube-apiserver-kubelet-client"),
+        # With its name, the API server speaks to aggregated APIs for its callers.
+        ("front-proxy", "/CN=front-proxy-client"),
         ("admin", "/O=system:masters/CN=directlb-lab-admin"),
         ("controller-manager", "/CN=system:kube-controller-manager"),
         ("scheduler", "/CN=system:kube-scheduler"),

@@ -15,17 +15,32 @@ from pathlib import Path
 from . import settings
 from .shell import LabError, note
 
+_HALF_WRITTEN = settings.RECORD.with_suffix(".json.tmp")
+
 
 @contextlib.contextmanager
 def locked():
     """Only one `up` or `down` at a time; the kernel frees the lock if its holder dies."""
-    with open(settings.LOCK, "w") as f:
-        try:
-            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            note("another lab command is running on this machine; waiting for it")
-            fcntl.flock(f, fcntl.LOCK_EX)
-        yield
+    while True:
+        with open(settings.LOCK, "w") as f:
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                note("another lab command is running on this machine; waiting for it")
+                fcntl.flock(f, fcntl.LOCK_EX)
+            # Whoever held the lock may have removed the file that we had opened.
+            try:
+                current = settings.LOCK.stat().st_ino == os.fstat(f.fileno()).st_ino
+            except FileNotFoundError:
+                current = False
+            if not current:
+                continue
+            try:
+                yield
+            finally:
+                if not settings.RECORD.exists():
+                    settings.LOCK.unlink()
+            return
 
 
 def boot_id() -> str:
@@ -44,6 +59,14 @@ def process_start(pid: int) -> int | None:
     # The command name, in brackets, may itself contain spaces and brackets.
     fields = stat[stat.rindex(")") + 2:].split()
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def is_zombie(pid: int) -> bool:
+    """Dead, but its parent has not taken note yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 class Record:
@@ -71,6 +94,8 @@ class Record:
             "fingerprint": fingerprint,
             "complete": False,
             "netns": list(settings.NETNS),
+            # `ip netns` makes and mounts this folder; it is ours to remove if so.
+            "made_netns_dir": not Path("/run/netns").exists(),
             "links": [settings.HOST_LINK],
             "mounts": [str(settings.RUN)],
             "cgroup": settings.CGROUP,
@@ -111,12 +136,12 @@ class Record:
                 if p["start"] is not None and process_start(p["pid"]) == p["start"]]
 
     def remove(self) -> None:
+        _HALF_WRITTEN.unlink(missing_ok=True)
         settings.RECORD.unlink(missing_ok=True)
 
     def _save(self) -> None:
-        temporary = settings.RECORD.with_suffix(f".{os.getpid()}.tmp")
-        with open(temporary, "w") as f:
+        with open(_HALF_WRITTEN, "w") as f:
             json.dump(self.data, f, indent=1)
             f.flush()
             os.fsync(f.fileno())
-        temporary.replace(settings.RECORD)
+        _HALF_WRITTEN.replace(settings.RECORD)

@@ -22,6 +22,7 @@ RUN = STATE / "run"
 LOG = STATE / "log"
 IMAGES = STATE / "images"
 BIN = STATE / "bin"
+ECHO = BIN / "lab-echo"
 KUBECONFIG = STATE / "kubeconfig"
 ENV_JSON = STATE / "env.json"
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from . import cgroups
-from .record import Record, process_start
+from .record import Record, is_zombie, process_start
 from .shell import note, run, say
 
 _NETNS = Path("/run/netns")
@@ -71,14 +71,18 @@ def take_down(record: Record) -> None:
     _stop_processes(record)
     for mount in data["mounts"]:
         for target in mounts_below(mount):
-            run(["umount", target], check=False)
+            run(["umount", "-n", target], check=False)
         for target in mounts_below(mount):  # still in use by somebody's shell
-            run(["umount", "--lazy", target])
-        Path(mount).rmdir() if Path(mount).is_dir() else None
+            run(["umount", "-n", "--lazy", target])
+        if Path(mount).is_dir():
+            Path(mount).rmdir()
     for name in data["netns"]:
         if (_NETNS / name).exists():
             run(["ip", "netns", "delete", name], check=False)
             (_NETNS / name).unlink(missing_ok=True)  # half made: not mounted yet
+    if data["made_netns_dir"] and _NETNS.is_dir() and not any(_NETNS.iterdir()):
+        run(["umount", "-n", _NETNS], check=False)
+        _NETNS.rmdir()
     for link in data["links"]:
         if Path("/sys/class/net", link).exists():
             run(["ip", "link", "delete", link], check=False)
@@ -89,15 +93,20 @@ def take_down(record: Record) -> None:
             Path(path).write_text(value)
     for name in ("kubeconfig", "env.json"):
         Path(data["repo"], ".lab", name).unlink(missing_ok=True)
-    _wait_links_gone(data["links"])
+    _settle(record)
     record.remove()
 
 
-def _wait_links_gone(links: list[str]) -> None:
-    """The kernel removes namespaces in the background; a new lab needs the names."""
-    deadline = time.monotonic() + 10
-    while any(Path("/sys/class/net", link).exists() for link in links):
-        if time.monotonic() > deadline:
-            note(f"these links stay: {links}")
+def _settle(record: Record) -> None:
+    """Waits for what goes by itself a moment later: the kernel removes namespaces in
+    the background, and killed processes stay as zombies until init has reaped them."""
+    left: list[str] = []
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        left = [x for x in record.data["links"] if Path("/sys/class/net", x).exists()]
+        left += [p["name"] for p in record.data["processes"]
+                 if record.this_boot and is_zombie(p["pid"])]
+        if not left:
             return
         time.sleep(0.05)
+    note(f"still going away: {left}")

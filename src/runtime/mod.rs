@@ -1,0 +1,12 @@
+//! Everything around the controller: arguments, clock, telemetry, TLS, leadership, start and stop.
+
+pub mod args;
+pub mod clock;
+pub mod http;
+pub mod lease;
+pub mod pki;
+pub mod secrets;
+pub mod start;
+pub mod telemetry;
+pub mod tls;
+pub mod tools;
