@@ -1,4 +1,6 @@
 //! `DirectLoadBalancer`: what an application team asks for.
+// The lint does not know that `printcolumn` may be given several times.
+#![allow(clippy::duplicated_attributes)]
 
 use garde::Validate;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;

@@ -9,12 +9,27 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude
 
 use crate::model::{Certificate, Time};
 
+/// Why a certificate is refused.
+#[derive(Debug)]
+pub(super) struct Fault {
+    /// A sentence that says what is wrong and what is needed, to follow the Secret's name.
+    pub(super) message: String,
+    /// The certificate, where a proxy can work with it all the same (it has expired, say).
+    pub(super) outdated: Option<Certificate>,
+}
+
+impl From<String> for Fault {
+    fn from(message: String) -> Self {
+        Self { message, outdated: None }
+    }
+}
+
 /// The certificate and key of a Secret of type `kubernetes.io/tls`, checked: it parses, the key is the certificate's,
 /// and the certificate is valid at `now`.
 ///
 /// # Errors
-/// A sentence that says what is wrong and what is needed, to follow the Secret's name.
-pub(super) fn certificate(name: &str, secret: &Secret, now: Time) -> Result<Certificate, String> {
+/// Why it is refused.
+pub(super) fn certificate(name: &str, secret: &Secret, now: Time) -> Result<Certificate, Fault> {
     let chain_pem = text(secret, "tls.crt")?;
     let key_pem = text(secret, "tls.key")?;
     let chain = CertificateDer::pem_slice_iter(chain_pem.as_bytes())
@@ -25,7 +40,8 @@ pub(super) fn certificate(name: &str, secret: &Secret, now: Time) -> Result<Cert
         .map(|der| X509Certificate::from_der(der).map(|(_, c)| c))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| format!("tls.crt holds something that is no X.509 certificate: {e}"))?;
-    let leaf = parsed.first().ok_or("tls.crt holds no certificate: it needs PEM blocks CERTIFICATE")?;
+    let leaf =
+        parsed.first().ok_or_else(|| "tls.crt holds no certificate: it needs PEM blocks CERTIFICATE".to_string())?;
 
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
         .map_err(|_| "tls.key holds no private key: it needs one PEM block PRIVATE KEY".to_string())?;
@@ -34,23 +50,26 @@ pub(super) fn certificate(name: &str, secret: &Secret, now: Time) -> Result<Cert
         .map_err(|_| format!("tls.key holds a key that cannot be used: {allowed}"))?;
     if key.algorithm() == SignatureAlgorithm::ED25519 {
         // Browsers and Envoy refuse it.
-        return Err(format!("tls.key holds an Ed25519 key: {allowed}"));
+        return Err(format!("tls.key holds an Ed25519 key: {allowed}").into());
     }
     let subject = || format!("the certificate of \"{}\"", leaf.subject());
-    let public = key.public_key().ok_or("tls.key holds a key without a public part")?;
+    let public = key.public_key().ok_or_else(|| "tls.key holds a key without a public part".to_string())?;
     if public.as_ref() != leaf.public_key().raw {
-        return Err(format!("tls.key does not match tls.crt ({}): put in the key that it was made for", subject()));
+        let message = format!("tls.key does not match tls.crt ({}): put in the key that it was made for", subject());
+        return Err(message.into());
     }
+    let (subject, names) = (subject(), names(leaf));
+    let (from, to) = (leaf.validity().not_before, leaf.validity().not_after);
+    let certificate = Certificate { secret: name.into(), chain_pem, key_pem, names };
     let seconds = i64::try_from(now.0 / 1000).unwrap_or(i64::MAX);
-    let validity = leaf.validity();
-    if seconds > validity.not_after.timestamp() {
-        return Err(format!("{} expired on {}: put in a valid one", subject(), validity.not_after));
+    let outdated = |message| Err(Fault { message, outdated: Some(certificate.clone()) });
+    if seconds > to.timestamp() {
+        return outdated(format!("{subject} expired on {to}: put in a valid one"));
     }
-    if seconds < validity.not_before.timestamp() {
-        return Err(format!("{} is not valid before {}: put in a valid one", subject(), validity.not_before));
+    if seconds < from.timestamp() {
+        return outdated(format!("{subject} is not valid before {from}: put in a valid one"));
     }
-    let names = names(leaf);
-    Ok(Certificate { secret: name.into(), chain_pem, key_pem, names })
+    Ok(certificate)
 }
 
 fn text(secret: &Secret, key: &str) -> Result<String, String> {

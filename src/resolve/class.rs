@@ -53,10 +53,15 @@ pub(super) fn choose(cluster: &dyn Cluster, namespace: &str, wanted: Option<&str
 }
 
 /// The class that an object uses, or would use if it may; `None`: there is no such class.
+///
+/// The class in use goes before the one in the spec: `className` is immutable, so where they differ the change is
+/// refused (see [`resolve`](super::resolve())).
 #[must_use]
 pub fn class_of(object: &DirectLoadBalancer, cluster: &dyn Cluster) -> Option<Arc<DirectLoadBalancerClass>> {
     let in_use = object.status.as_ref().and_then(|s| s.class_name.as_deref());
-    choose(cluster, &object.namespace().unwrap_or_default(), object.spec.class_name.as_deref(), in_use).class
+    let wanted = object.spec.class_name.as_deref();
+    let namespace = object.namespace().unwrap_or_default();
+    in_use.and_then(|name| cluster.class(name)).or_else(|| choose(cluster, &namespace, wanted, None).class)
 }
 
 fn default(cluster: &dyn Cluster) -> Option<Arc<DirectLoadBalancerClass>> {

@@ -199,7 +199,7 @@ impl Builder<'_> {
             return Some(Tls::Passthrough);
         }
         let (ctx, before) = (self.ctx, self.problems.len());
-        let mut certificates = Vec::new();
+        let (mut certificates, mut unusable) = (Vec::new(), false);
         for (i, name) in spec.secret_names.iter().flatten().enumerate() {
             let field = format!("{at}.tls.secretNames[{i}]");
             let Some(secret) = ctx.cluster.tls_secret(ctx.namespace, name) else {
@@ -208,20 +208,30 @@ impl Builder<'_> {
                     ctx.namespace
                 );
                 self.refuse(Reason::ReferenceNotFound, &field, &message);
+                unusable = true;
                 continue;
             };
             match certificate::certificate(name, &secret, ctx.now) {
                 Ok(certificate) => certificates.push(certificate),
-                Err(message) => {
-                    self.refuse(Reason::InvalidCertificate, &field, &format!("Secret \"{name}\": {message}"))
+                Err(fault) => {
+                    let message = format!("Secret \"{name}\": {}", fault.message);
+                    self.refuse(Reason::InvalidCertificate, &field, &message);
+                    unusable |= fault.outdated.is_none();
+                    certificates.extend(fault.outdated);
                 }
             }
         }
-        let in_force = ctx.in_force.listeners.get(&self.listener.name).and_then(|l| l.tls.as_ref());
-        if let (true, Some(Tls::Terminate(_))) = (ctx.lenient && self.problems.len() > before, in_force) {
-            // A certificate that is in force stays, also when it has expired or its Secret is gone.
-            self.problems.truncate(before);
-            return in_force.cloned();
+        if ctx.lenient && self.problems.len() > before {
+            // What is in force stays, also when it has expired or its Secret is gone. A controller that has just
+            // started knows of nothing in force: then the Secret's certificate is it, even if it has expired.
+            let in_force = ctx.in_force.listeners.get(&self.listener.name).and_then(|l| l.tls.as_ref());
+            let in_force = in_force.filter(|tls| matches!(tls, Tls::Terminate(_)));
+            if in_force.is_some() || !unusable {
+                self.problems.truncate(before);
+            }
+            if in_force.is_some() {
+                return in_force.cloned();
+            }
         }
         Some(Tls::Terminate(certificates))
     }

@@ -1,16 +1,17 @@
 //! From a snapshot of the cluster to [`Desired`]: what an object's load balancer should be. Pure and total: no client,
 //! no clock, and bad input becomes [`Problem`]s.
 //!
-//! Every listener stands on its own. One whose spec is bad, or names something missing, harms no other; if it is in
-//! force, it goes on as last accepted, and its membership goes on following its Pods:
+//! Every listener stands on its own. One whose spec is bad, or names something missing, harms no other; if it was good
+//! before, it goes on as last accepted, and its membership goes on following its Pods:
 //!
-//! 1. the listener as it stands in the spec, checked strictly; if that fails and it is in force:
+//! 1. the listener as it stands in the spec, checked strictly; if that fails:
 //! 2. the listener as it stands in [`Input::previous_spec`], leniently: what can no longer be found (a certificate, a
-//!    Service) is taken from what is in force; if there is no such listener:
+//!    Service) is taken from what is in force; if there is no such listener, but it is in force:
 //! 3. it is frozen: its name goes to [`Desired::keep`].
 //!
 //! What is wrong with the object as a whole (its class, its address, an immutable field) sends all of its listeners
-//! that way.
+//! that way. A listener that goes on holds its port: another listener to which the new spec gives that port is bad in
+//! turn, until the first one is corrected.
 
 mod addresses;
 mod certificate;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -16,7 +17,7 @@ use super::{
     review::{self, Review},
 };
 use crate::{
-    api::{DirectLoadBalancerClass, DirectLoadBalancerSpec, ReadinessGate, Reason, gate_type},
+    api::{self, DirectLoadBalancerClass, DirectLoadBalancerSpec, ReadinessGate, Reason, gate_type},
     model::{Desired, ObjectKey, Problem, TargetState},
 };
 
@@ -118,7 +119,7 @@ struct Outcome {
     keep: BTreeSet<String>,
 }
 
-/// A listener in force that cannot be as the spec says.
+/// A listener that cannot be as the spec says.
 enum Fallback {
     /// As accepted before.
     Previous(Box<Listener>),
@@ -136,22 +137,26 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn context(&self, lenient: bool, listener: &str) -> Context<'_> {
-        let in_force = self.input.in_force;
-        let address = match &self.input.address {
-            Ok(address) => *address,
-            Err(_) => in_force.listeners.get(listener).and_then(|l| l.address),
-        };
+    fn context(&self, lenient: bool, address: Option<IpAddr>) -> Context<'_> {
         Context {
             cluster: self.cluster,
             namespace: &self.key.namespace,
             gate: self.gate,
             pods: self.pods,
             class: self.class,
-            in_force,
+            in_force: self.input.in_force,
             address,
             now: self.input.now,
             lenient,
+        }
+    }
+
+    /// The address of a listener that goes on as it was (`Some(None)`: the edge nodes' own); `None`: nobody knows.
+    fn address_of(&self, listener: &str) -> Option<Option<IpAddr>> {
+        match (&self.input.address, self.class) {
+            (Ok(address), Some(_)) => Some(*address),
+            // Without its class, that the object has no address of its own may mean that its pool is not known.
+            _ => self.input.in_force.listeners.get(listener).map(|l| l.address),
         }
     }
 
@@ -160,7 +165,11 @@ impl Work<'_> {
         let mut fallbacks = BTreeMap::new();
         loop {
             for name in self.to_fall_back(review, &good) {
-                fallbacks.entry(name).or_insert_with_key(|name| self.fallback(name));
+                if !fallbacks.contains_key(&name)
+                    && let Some(fallback) = self.fallback(&name)
+                {
+                    fallbacks.insert(name, fallback);
+                }
             }
             // A listener that stays as it was may hold a port that the new spec gives to another.
             let held: BTreeMap<PortKey, &String> =
@@ -192,6 +201,7 @@ impl Work<'_> {
     fn strict(&self, review: &mut Review) -> BTreeMap<String, Listener> {
         let mut good = BTreeMap::new();
         let spec = &self.input.object.spec;
+        let context = self.context(false, self.input.address.as_ref().ok().copied().flatten());
         for (i, l) in spec.listeners.iter().enumerate() {
             if review.blocked || review.is_bad(&l.name) {
                 continue;
@@ -200,7 +210,7 @@ impl Work<'_> {
                 review.listener(&l.name, conflict.clone());
                 continue;
             }
-            match listener::resolve(&self.context(false, &l.name), spec, i, l) {
+            match listener::resolve(&context, spec, i, l) {
                 Ok(listener) => _ = good.insert(l.name.clone(), listener),
                 Err(problems) => problems.into_iter().for_each(|p| review.listener(&l.name, p)),
             }
@@ -208,35 +218,43 @@ impl Work<'_> {
         good
     }
 
-    /// The listeners in force that shall stay though they are not as the spec says.
+    /// The listeners that were accepted or in force before, and shall stay though they are not as the spec says.
+    ///
+    /// What was accepted counts as in force: a controller that has just started knows of nothing in force, while the
+    /// proxies still serve it.
     fn to_fall_back(&self, review: &Review, good: &BTreeMap<String, Listener>) -> Vec<String> {
         let spec = &self.input.object.spec;
-        let wanted_in_vain: BTreeSet<PortKey> = spec
-            .listeners
-            .iter()
-            .filter(|l| !good.contains_key(&l.name))
-            .filter_map(|l| Some(PortKey::new(pods::port_number(l.port)?, l.protocol)))
-            .collect();
-        let stays = |(name, in_force): &(&String, &crate::model::ListenerConfig)| {
-            if review.blocked || good.contains_key(*name) {
-                return review.blocked;
-            }
-            let named = spec.listeners.iter().any(|l| l.name == **name);
-            // Renamed, and bad under its new name: clients of the port would lose the old one for nothing.
-            named || wanted_in_vain.contains(&PortKey::new(in_force.port, in_force.protocol))
+        let ports = |s: &DirectLoadBalancerSpec| -> Vec<(String, Option<PortKey>)> {
+            let port = |l: &api::Listener| Some(PortKey::new(pods::port_number(l.port)?, l.protocol));
+            s.listeners.iter().map(|l| (l.name.clone(), port(l))).collect()
         };
-        self.input.in_force.listeners.iter().filter(stays).map(|(name, _)| name.clone()).collect()
+        let mut before: BTreeMap<String, Option<PortKey>> =
+            self.input.previous_spec.map(ports).unwrap_or_default().into_iter().collect();
+        for (name, l) in &self.input.in_force.listeners {
+            before.insert(name.clone(), Some(PortKey::new(l.port, l.protocol)));
+        }
+        let wanted = ports(spec);
+        let in_vain: BTreeSet<PortKey> =
+            wanted.iter().filter(|(name, _)| !good.contains_key(name)).filter_map(|(_, port)| *port).collect();
+        before.retain(|name, port| {
+            let named = wanted.iter().any(|(n, _)| n == name);
+            // One renamed, and bad under its new name: clients of the port would lose the old one for nothing.
+            review.blocked || (!good.contains_key(name) && (named || port.is_some_and(|p| in_vain.contains(&p))))
+        });
+        before.into_keys().collect()
     }
 
-    fn fallback(&self, name: &str) -> Fallback {
+    fn fallback(&self, name: &str) -> Option<Fallback> {
         let previous = self.input.previous_spec.and_then(|spec| {
             let index = spec.listeners.iter().position(|l| l.name == name)?;
             // What was accepted once passes; what was made up by hand may not.
             let bad = review::bad_listeners(spec).contains(name);
             let listener = spec.listeners.get(index).filter(|_| !bad)?;
-            listener::resolve(&self.context(true, name), spec, index, listener).ok()
+            let context = self.context(true, self.address_of(name)?);
+            listener::resolve(&context, spec, index, listener).ok()
         });
-        previous.map_or(Fallback::Keep, |l| Fallback::Previous(Box::new(l)))
+        let frozen = || self.input.in_force.listeners.contains_key(name).then_some(Fallback::Keep);
+        previous.map(|l| Fallback::Previous(Box::new(l))).or_else(frozen)
     }
 
     fn port_of(&self, name: &str, fallback: &Fallback) -> Option<PortKey> {
@@ -260,24 +278,28 @@ fn accepted(
         return previous.cloned();
     }
     let mut out = spec.clone();
-    out.listeners.retain(|l| !review.is_bad(&l.name));
-    for before in previous.iter().flat_map(|p| p.listeners.iter().map(move |l| (p, l))) {
-        let (spec_before, mut l) = (before.0, before.1.clone());
-        let again = out.listeners.iter().any(|o| o.name == l.name);
-        let named = spec.listeners.iter().any(|o| o.name == l.name);
-        if again || !(named || listeners.contains_key(&l.name) || keep.contains(&l.name)) {
-            continue;
-        }
-        if l.target.is_none() && l.targets.is_none() {
-            (l.target, l.targets) = (spec_before.target.clone(), spec_before.targets.clone());
-        }
-        out.listeners.push(l);
-    }
     if review.targets_are_bad {
         (out.target, out.targets) = previous.map(|p| (p.target.clone(), p.targets.clone())).unwrap_or_default();
     }
     if review.drain_is_bad {
         out.drain = previous.and_then(|p| p.drain.clone());
     }
+    let before = |name: &str| -> Option<api::Listener> {
+        let spec_before = previous?;
+        let mut l = spec_before.listeners.iter().find(|l| l.name == name)?.clone();
+        let inherits = l.target.is_none() && l.targets.is_none();
+        if inherits && (&spec_before.target, &spec_before.targets) != (&out.target, &out.targets) {
+            (l.target, l.targets) = (spec_before.target.clone(), spec_before.targets.clone());
+        }
+        Some(l)
+    };
+    let mut seen = BTreeSet::new();
+    let named = spec.listeners.iter().filter(|l| seen.insert(l.name.as_str()));
+    let named: Vec<_> =
+        named.filter_map(|l| if review.is_bad(&l.name) { before(&l.name) } else { Some(l.clone()) }).collect();
+    // Those that go on though the spec does not name them any more.
+    let going_on = listeners.keys().chain(keep).filter(|name| !seen.contains(name.as_str()));
+    let going_on: Vec<_> = going_on.filter_map(|name| before(name)).collect();
+    out.listeners = named.into_iter().chain(going_on).collect();
     (previous.is_some() || !out.listeners.is_empty()).then_some(out)
 }

@@ -383,6 +383,7 @@ fn a_class_that_changed_is_seen_in_the_status_too() {
     says(&resolved, None, Reason::Invalid, &["spec.className", "\"gold\"", "\"public\"", "immutable"]);
     assert_eq!(resolved.class_name.as_deref(), Some("public"));
     assert_eq!(names(&resolved.desired.keep), ["a", "b"]);
+    assert_eq!(class_of(&changed, &cluster).unwrap().metadata.name.as_deref(), Some("public"));
 }
 
 #[test]

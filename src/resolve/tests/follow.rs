@@ -77,13 +77,16 @@ fn a_service_that_is_gone_keeps_the_registered_pods_that_live() {
     let service = json!({"metadata": {"namespace": "shop", "name": "web"},
         "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": "web"}]}});
     cluster.services.push(Arc::new(serde_json::from_value(service).unwrap()));
+    // 3 is registered too, and will have ended; 4 will be new.
+    cluster.pods.push(Arc::new(deployment_pod("shop", "web", "aa", 3)));
     let mut spec = base();
     spec["target"] = json!({"service": {"name": "web"}});
     spec["listeners"][0].as_object_mut().unwrap().remove("targetPort");
     let given = Given::after(&good(spec.clone(), &cluster));
     cluster.services.clear();
     cluster.pods[0] = Arc::new(terminating(deployment_pod("shop", "web", "aa", 1)));
-    cluster.pods.push(Arc::new(deployment_pod("shop", "web", "aa", 3)));
+    Arc::make_mut(&mut cluster.pods[2]).status.as_mut().unwrap().phase = Some("Failed".into());
+    cluster.pods.push(Arc::new(deployment_pod("shop", "web", "aa", 4)));
     let resolved = given.resolve(&object(spec), &cluster);
     says(&resolved, Some("a"), Reason::ReferenceNotFound, &["spec.target.service.name", "\"web\""]);
     let group = &resolved.desired.groups.iter().find(|(id, _)| id.to_string() == "a/default/service.web").unwrap().1;
@@ -153,10 +156,50 @@ fn what_was_accepted_of_a_half_good_spec_is_what_a_listener_goes_back_to() {
     let mut third = bad_a();
     third["target"] = json!({"service": {"name": "nope"}});
     third["listeners"][1]["port"] = json!(83);
+    let third_spec = third.clone();
     let third = Given::after(&second).resolve(&object(third), &cluster);
     assert_eq!(third.desired.listeners["a"].port, 80);
     assert_eq!(third.desired.listeners["b"].port, 82);
     assert_eq!(pods_of(&third, "b/default/deployment.web").len(), 2);
+    // And again, by what is accepted now: the object's own target is the new one, these listeners' is not.
+    let again = Given { previous: third.accepted.clone(), ..Given::default() }.resolve(&object(third_spec), &cluster);
+    assert_eq!(again.desired, third.desired);
+}
+
+/// A controller that has just started knows of nothing in force, while the proxies serve what was accepted.
+#[test]
+fn what_was_accepted_goes_on_after_a_restart() {
+    let mut cluster = cluster();
+    let before = good(base(), &cluster);
+    let restarted = Given { previous: before.accepted.clone(), ..Given::default() };
+    let resolved = restarted.resolve(&object(bad_a()), &cluster);
+    assert_eq!(resolved.desired.listeners, before.desired.listeners);
+    assert_eq!(resolved.desired.groups, before.desired.groups);
+    assert_eq!(resolved.accepted, before.accepted);
+
+    let mut spec = base();
+    spec["className"] = json!("gold");
+    let blocked = restarted.resolve(&object(spec), &cluster);
+    assert_eq!(blocked.desired.listeners, before.desired.listeners);
+
+    let mut spec = base();
+    spec["listeners"][0] = json!({"name": "web", "protocol": "HTTP", "port": 80, "targetPort": "nope"});
+    let renamed = restarted.resolve(&object(spec), &cluster);
+    assert_eq!(names(renamed.desired.listeners.keys()), ["a", "b"]);
+
+    // Its class is gone, so nobody knows whether it has an address of its own.
+    cluster.classes.clear();
+    assert!(restarted.resolve(&object(base()), &cluster).desired.listeners.is_empty());
+}
+
+#[test]
+fn without_its_class_a_listener_keeps_its_address() {
+    let cluster = cluster();
+    let ip = "192.0.2.7".parse().unwrap();
+    let before = Given { address: Ok(Some(ip)), ..Given::default() }.resolve(&object(base()), &cluster);
+    let gone = MemoryCluster { classes: Vec::new(), ..cluster };
+    let resolved = Given::after(&before).resolve(&object(base()), &gone);
+    assert_eq!(resolved.desired.listeners["a"].address, Some(ip));
 }
 
 #[test]

@@ -143,6 +143,13 @@ fn a_certificate_in_force_stays_when_it_expires_and_its_pods_are_followed() {
         let resolved = late.resolve(&object(https(&["shop-tls"])), &cluster);
         assert_eq!(certificates(&resolved), certificates(&before));
     }
+    // After a restart nothing is known to be in force: then the expired one of the Secret goes on.
+    let restarted = Given { in_force: Observed::default(), ..late.clone() };
+    let resolved = restarted.resolve(&object(https(&["shop-tls"])), &cluster);
+    assert_eq!(resolved.desired.listeners["a"], before.desired.listeners["a"]);
+    let resolved = restarted.resolve(&object(https(&["shop-tls"])), &with(Vec::new()));
+    assert_eq!(names(resolved.desired.listeners.keys()), ["b"], "no certificate at all");
+    assert_eq!(resolved.accepted, before.accepted, "and still it is not forgotten");
     // And a good new one replaces it.
     let (new, new_key) = ecdsa(&["shop.example.com"]);
     let cluster = with(vec![secret("shop-tls", &[("tls.crt", &new), ("tls.key", &new_key)])]);
