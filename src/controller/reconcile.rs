@@ -201,7 +201,7 @@ fn stages(key: &ObjectKey, object: &DirectLoadBalancer, ctx: &Context, now: Time
         if let Some(previous) = &previous {
             let mut before = object.clone();
             before.spec = previous.clone();
-            wake_at = enforce(&resolve_as(&before, None, &in_force), &in_force).wake_at;
+            wake_at = enforce(&resolve_as(&before, Some(previous), &in_force), &in_force).wake_at;
         }
         let in_force = observe();
         let resolved = resolve_as(object, previous.as_ref(), &in_force);

@@ -19,12 +19,7 @@ use super::{
 use crate::{
     controller::{self, Caches, Setup, Triggers},
     gate::{configuration, webhook},
-    provider::envoy::{
-        EnvoyProvider, relay,
-        reports::Reports,
-        server,
-        xds::{Rejections, Xds},
-    },
+    provider::envoy::{EnvoyProvider, relay, reports::Reports, server, xds::Xds},
 };
 
 /// Why the controller could not start, or had to stop.
@@ -64,9 +59,8 @@ pub async fn controller(args: ControllerArgs) -> Result<(), StartError> {
     let (caches, feeds) = Caches::new(&client, &triggers);
     let reports = Reports::new(clock.as_fn());
     let provider = EnvoyProvider::new(reports.clone());
-    let rejections = Rejections::default();
 
-    let xds = Xds::new(provider.snapshots(), rejections.clone(), clock.as_fn());
+    let xds = Xds::new(provider.snapshots(), reports.clone(), clock.as_fn());
     let xds_server = tokio::spawn(server::serve(
         xds_listener,
         configs.xds.subscribe(),
@@ -82,6 +76,13 @@ pub async fn controller(args: ControllerArgs) -> Result<(), StartError> {
 
     let (tell_peers, peers) = watch::channel(BTreeSet::new());
     tokio::spawn(relay::run(reports.direct(), peers, configs.peer.subscribe()));
+    let telling = reports.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            telling.tell_all();
+        }
+    });
     tokio::spawn(find_peers(caches.clone(), args.clone(), tell_peers));
     let params = configuration::Params {
         namespace: args.namespace.clone(),
@@ -113,7 +114,7 @@ pub async fn controller(args: ControllerArgs) -> Result<(), StartError> {
         namespace: args.namespace,
         pod_name: args.pod_name,
         proxy_timeout: args.proxy_timeout,
-        rejected: Arc::new(move |proxy| rejections.of(proxy)),
+        rejected: Arc::new(move |proxy| reports.rejected(proxy)),
     };
     controller::run(setup, stopped(stopping)).await;
     // The Lease goes first, so that another replica leads at once; the servers go on for a moment.

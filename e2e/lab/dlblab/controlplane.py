@@ -33,6 +33,8 @@ def start_api(record: Record) -> None:
            f"--service-account-signing-key-file={pki.PKI}/sa.key",
            "--service-account-issuer=https://kubernetes.default.svc",
            f"--service-cluster-ip-range={SERVICE_CIDR}",
+           # The host has no kube-proxy: webhooks are called at their Pods, not at the Service's address.
+           "--enable-aggregator-routing=true",
            "--authorization-mode=Node,RBAC", "--allow-privileged",
            "--enable-admission-plugins=NodeRestriction,MutatingAdmissionWebhook,"
            "ValidatingAdmissionWebhook",

@@ -140,8 +140,17 @@ impl EnvoyProvider {
     pub fn missing_listeners(&self, key: &ObjectKey, proxy: &str) -> Vec<String> {
         let state = self.lock();
         let Some(entry) = state.objects.get(key) else { return Vec::new() };
-        let carried = |name: &str| self.reports.listener(proxy, &snapshot::listener_name(key, name));
-        entry.in_force.listeners.keys().filter(|name| !carried(name)).cloned().collect()
+        entry
+            .in_force
+            .listeners
+            .keys()
+            .filter(|name| {
+                let full = snapshot::listener_name(key, name);
+                let rendered = entry.rendered.of(snapshot::Kind::Listener).get(&full);
+                rendered.is_some_and(|r| !self.reports.carries(proxy, &full, &r.version))
+            })
+            .cloned()
+            .collect()
     }
 
     /// What is in force for the object, without what the proxies say; `None`: it was never planned.

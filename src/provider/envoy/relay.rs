@@ -2,7 +2,7 @@
 //!
 //! A proxy talks to one replica of the controller. Every replica must know every report, since every replica plans, and
 //! any of them may be the leader a moment later. So each replica passes on, as it is, what its own proxies report, to
-//! each of its peers, over the same metrics service and the same mTLS. What comes from a peer is not passed on again.
+//! each of its peers, over the same service and the same mTLS. What comes from a peer is not passed on again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,15 +12,15 @@ use std::{
     time::Duration,
 };
 
-use envoy_types::pb::envoy::service::metrics::v3::{
-    StreamMetricsMessage, metrics_service_client::MetricsServiceClient,
-};
-use futures::{future::BoxFuture, stream};
+use futures::future::BoxFuture;
 use hyper_util::rt::TokioIo;
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, metrics_service_client::MetricsServiceClient,
+};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{
     net::TcpStream,
-    sync::{broadcast, mpsc, watch},
+    sync::{broadcast, watch},
     task::JoinHandle,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -33,14 +33,11 @@ use tonic::{
 /// Metadata key that marks a stream as relayed.
 pub const RELAYED: &str = "x-directlb-relayed";
 
-/// The name that the replicas' serving certificate carries, whatever the namespace.
-pub const SERVER_NAME: &str = "directlb.internal";
-
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Passes reports on to `peers` until it is dropped or aborted.
 pub async fn run(
-    reports: broadcast::Sender<Arc<StreamMetricsMessage>>,
+    reports: broadcast::Sender<Arc<ExportMetricsServiceRequest>>,
     mut peers: watch::Receiver<BTreeSet<SocketAddr>>,
     tls: watch::Receiver<Arc<ClientConfig>>,
 ) {
@@ -70,7 +67,7 @@ impl Drop for Abort {
 
 async fn to_peer(
     peer: SocketAddr,
-    reports: broadcast::Sender<Arc<StreamMetricsMessage>>,
+    reports: broadcast::Sender<Arc<ExportMetricsServiceRequest>>,
     tls: watch::Receiver<Arc<ClientConfig>>,
 ) {
     loop {
@@ -84,11 +81,12 @@ async fn to_peer(
 
 async fn stream_to(
     peer: SocketAddr,
-    reports: broadcast::Sender<Arc<StreamMetricsMessage>>,
+    reports: broadcast::Sender<Arc<ExportMetricsServiceRequest>>,
     tls: Arc<ClientConfig>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let endpoint = Endpoint::from_shared(format!("http://{peer}"))?
         .connect_timeout(Duration::from_secs(2))
+        .timeout(Duration::from_secs(5))
         .http2_keep_alive_interval(Duration::from_secs(5))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true);
@@ -97,35 +95,24 @@ async fn stream_to(
         Box::pin(connection) as BoxFuture<'static, io::Result<TokioIo<TlsStream<TcpStream>>>>
     });
     let channel = endpoint.connect_with_connector(connector).await?;
-    let (queue, mut queued) = mpsc::channel(64);
-    let messages = stream::poll_fn(move |cx| queued.poll_recv(cx));
-    let mut request = Request::new(messages);
-    request.metadata_mut().insert(RELAYED, MetadataValue::from_static("1"));
-    let mut client = MetricsServiceClient::new(channel);
-    tokio::select! {
-        answer = client.stream_metrics(request) => answer.map(|_| ()).map_err(Into::into),
-        () = pump(reports.subscribe(), queue) => Ok(()),
-    }
-}
-
-async fn pump(mut reports: broadcast::Receiver<Arc<StreamMetricsMessage>>, queue: mpsc::Sender<StreamMetricsMessage>) {
+    let mut client = MetricsServiceClient::new(channel).max_encoding_message_size(64 << 20);
+    let mut reports = reports.subscribe();
     loop {
-        match reports.recv().await {
-            Ok(message) => {
-                if queue.send((*message).clone()).await.is_err() {
-                    return;
-                }
-            }
+        let message = match reports.recv().await {
+            Ok(message) => message,
             // Each report is complete in itself; a lost one is made up for by the next.
-            Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => return,
-        }
+            Err(broadcast::error::RecvError::Lagged(_)) => continue,
+            Err(broadcast::error::RecvError::Closed) => return Ok(()),
+        };
+        let mut request = Request::new((*message).clone());
+        request.metadata_mut().insert(RELAYED, MetadataValue::from_static("1"));
+        client.export(request).await?;
     }
 }
 
 async fn connect(peer: SocketAddr, tls: Arc<ClientConfig>) -> io::Result<TokioIo<TlsStream<TcpStream>>> {
     let tcp = TcpStream::connect(peer).await?;
     tcp.set_nodelay(true)?;
-    let name = ServerName::try_from(SERVER_NAME).map_err(io::Error::other)?;
+    let name = ServerName::try_from(crate::runtime::pki::SERVER_NAME).map_err(io::Error::other)?;
     Ok(TokioIo::new(TlsConnector::from(tls).connect(name, tcp).await?))
 }

@@ -9,10 +9,8 @@ use std::{
     time::Duration,
 };
 
-use envoy_types::pb::envoy::service::{
-    discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer,
-    metrics::v3::metrics_service_server::MetricsServiceServer,
-};
+use envoy_types::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::MetricsServiceServer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},

@@ -36,6 +36,9 @@ use crate::{
 /// Envoy's default limits (1,024 of each) are for service meshes; a load balancer must not refuse what its targets can take.
 const UNLIMITED: u32 = 10_000_000;
 
+/// The host of health checks that name none. Envoy's default is the cluster's name, whose slashes servers refuse.
+const CHECK_HOST: &str = "directlb";
+
 pub(super) fn cluster(name: &str, group: &Group) -> Cluster {
     let hashed = hashed(group);
     Cluster {
@@ -122,12 +125,13 @@ fn health_check(group: &Group) -> Option<HealthCheck> {
         HealthProbe::Tcp => HealthChecker::TcpHealthCheck(TcpHealthCheck::default()),
         HealthProbe::Http { path, host } => HealthChecker::HttpHealthCheck(HttpHealthCheck {
             path: path.clone(),
-            host: host.clone().unwrap_or_default(),
+            host: host.clone().unwrap_or_else(|| CHECK_HOST.into()),
             expected_statuses: vec![Int64Range { start: 200, end: 300 }],
             ..HttpHealthCheck::default()
         }),
         HealthProbe::Grpc { service } => HealthChecker::GrpcHealthCheck(GrpcHealthCheck {
             service_name: service.clone(),
+            authority: CHECK_HOST.into(),
             ..GrpcHealthCheck::default()
         }),
     };

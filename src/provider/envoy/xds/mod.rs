@@ -4,11 +4,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeMap,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{pin::Pin, sync::Arc};
 
 use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
@@ -18,46 +14,15 @@ use futures::Stream;
 use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::fleet::Snapshot;
+use super::{fleet::Snapshot, reports::Reports};
 use crate::model::Time;
 use stream::StreamState;
-
-/// What proxies refused, by proxy and resource type. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct Rejections(Arc<Mutex<BTreeMap<String, BTreeMap<&'static str, String>>>>);
-
-impl Rejections {
-    /// What the proxy refused last and has not accepted since.
-    #[must_use]
-    pub fn of(&self, proxy: &str) -> Option<String> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(proxy).and_then(|kinds| kinds.values().next().cloned())
-    }
-
-    fn set(&self, proxy: &str, kind: &'static str, detail: Option<String>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match detail {
-            Some(detail) => {
-                all.entry(proxy.into()).or_default().insert(kind, detail);
-            }
-            None => {
-                if let Some(kinds) = all.get_mut(proxy) {
-                    kinds.remove(kind);
-                }
-            }
-        }
-    }
-
-    fn forget(&self, proxy: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(proxy);
-    }
-}
 
 /// The discovery service.
 #[derive(Clone)]
 pub struct Xds {
     snapshots: watch::Receiver<Snapshot>,
-    rejections: Rejections,
+    reports: Reports,
     clock: Arc<dyn Fn() -> Time + Send + Sync>,
 }
 
@@ -66,10 +31,10 @@ impl Xds {
     #[must_use]
     pub fn new(
         snapshots: watch::Receiver<Snapshot>,
-        rejections: Rejections,
+        reports: Reports,
         clock: Arc<dyn Fn() -> Time + Send + Sync>,
     ) -> Self {
-        Self { snapshots, rejections, clock }
+        Self { snapshots, reports, clock }
     }
 }
 
@@ -122,11 +87,11 @@ impl Xds {
                             node = state.node().to_owned();
                             tracing::info!(proxy = %node, fleet = %state.fleet(), "proxy connected");
                         }
-                        if let Some(stream::Outcome { kind, rejected }) = outcome {
-                            if let Some(detail) = &rejected {
-                                tracing::error!(proxy = %node, ?kind, %detail, "proxy refused its configuration");
-                            }
-                            self.rejections.set(&node, kind.type_url(), rejected);
+                        if let Some(stream::Outcome { kind, rejected: Some(detail) }) = &outcome {
+                            tracing::error!(proxy = %node, ?kind, %detail, "proxy refused its configuration");
+                        }
+                        if !node.is_empty() {
+                            self.reports.acked(&node, state.fleet(), state.acks());
                         }
                     }
                     Ok(None) => break Ok(()),
@@ -151,7 +116,7 @@ impl Xds {
         };
         if !node.is_empty() {
             tracing::info!(proxy = %node, "proxy disconnected");
-            self.rejections.forget(&node);
+            self.reports.disconnected(&node);
         }
         result
     }

@@ -13,7 +13,10 @@ use envoy_types::pb::envoy::service::discovery::v3::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource as WireResource,
 };
 
-use super::super::snapshot::{Kind, Resources};
+use super::super::{
+    reports::Acks,
+    snapshot::{Kind, Resources},
+};
 use crate::model::Time;
 
 /// A cluster whose targets do not answer becomes warm when their first checks have timed out; a proxy that says nothing for
@@ -36,6 +39,10 @@ pub(super) struct StreamState {
     nonce: u64,
     /// Clusters sent and not acknowledged: the nonce, and until when that is waited for.
     warming: Option<(String, Option<Time>)>,
+    /// Listeners sent and not acknowledged: the nonce, and what the proxy carries once it has acknowledged it.
+    in_flight: Vec<(String, BTreeMap<String, String>)>,
+    carried: BTreeMap<String, String>,
+    rejected: BTreeMap<Kind, String>,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +70,11 @@ impl StreamState {
         &self.fleet
     }
 
+    /// What the proxy has acknowledged.
+    pub(super) fn acks(&self) -> Acks {
+        Acks { listeners: self.carried.clone(), rejected: self.rejected.values().next().cloned() }
+    }
+
     /// When to look again though nothing arrives.
     pub(super) fn wake_at(&self) -> Option<Time> {
         self.warming.as_ref().and_then(|(_, until)| *until)
@@ -85,6 +97,9 @@ impl StreamState {
             subscription.wildcard =
                 matches!(kind, Kind::Cluster | Kind::Listener) && request.resource_names_subscribe.is_empty();
             subscription.unanswered = true;
+            if kind == Kind::Listener {
+                self.carried = subscription.sent.clone();
+            }
         }
         for name in &request.resource_names_subscribe {
             if name == "*" {
@@ -111,7 +126,19 @@ impl StreamState {
         if self.warming.as_ref().is_some_and(|(nonce, _)| *nonce == request.response_nonce) {
             self.warming = None;
         }
-        Some(Outcome { kind, rejected: request.error_detail.as_ref().map(|e| e.message.clone()) })
+        let rejected = request.error_detail.as_ref().map(|e| e.message.clone());
+        match &rejected {
+            Some(detail) => self.rejected.insert(kind, detail.clone()),
+            None => self.rejected.remove(&kind),
+        };
+        if let Some(at) = self.in_flight.iter().position(|(nonce, _)| *nonce == request.response_nonce) {
+            let (_, carried) = self.in_flight.swap_remove(at);
+            // Of a refused response Envoy takes what it can; what that is, it does not say.
+            if rejected.is_none() {
+                self.carried = carried;
+            }
+        }
+        Some(Outcome { kind, rejected })
     }
 
     /// What is to be sent now, in this order.
@@ -137,7 +164,11 @@ impl StreamState {
             return out;
         }
         // A listener may take over the address of one that goes: both in one response, which Envoy applies removals first.
-        out.extend(self.delta(Kind::Listener, resources, true, true));
+        if let Some(response) = self.delta(Kind::Listener, resources, true, true) {
+            let sent = self.kinds.get(&Kind::Listener).map(|s| s.sent.clone()).unwrap_or_default();
+            self.in_flight.push((response.nonce.clone(), sent));
+            out.push(response);
+        }
         out.extend(self.delta(Kind::Routes, resources, true, true));
         out.extend(self.delta(Kind::Cluster, resources, false, true));
         out
