@@ -1,0 +1,68 @@
+"""What the demo, the tests and the benchmarks have in common: the controller built, the lab up, the chart installed."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMESPACE = "directlb-system"
+# The lab has no cluster DNS.
+XDS_IP = "10.96.0.50"
+VALUES = ROOT / "e2e" / "values.yaml"
+
+_begun = time.monotonic()
+
+
+def say(text: str) -> None:
+    print(f"==> [{time.monotonic() - _begun:6.1f}s] {text}", flush=True)
+
+
+def in_lab() -> bool:
+    """Whether the lab is used, and not a cluster of the user's."""
+    return os.environ.get("CLUSTER", "lab") != "current"
+
+
+def run(*command: str, check: bool = True, quiet: bool = False, **kwargs) -> subprocess.CompletedProcess:
+    """Runs a command; stops with its output if it fails."""
+    if quiet:
+        kwargs |= {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = subprocess.run([str(c) for c in command], cwd=ROOT, stdin=subprocess.DEVNULL, env=environment(), **kwargs)
+    if check and done.returncode != 0:
+        if quiet:
+            sys.stdout.write(done.stdout)
+        sys.exit(f"failed ({done.returncode}): {' '.join(str(c) for c in command)}")
+    return done
+
+
+def environment() -> dict:
+    if not in_lab():
+        return dict(os.environ)
+    path = f"{ROOT / '.lab' / 'bin'}:{os.environ['PATH']}"
+    return os.environ | {"PATH": path, "KUBECONFIG": str(ROOT / ".lab" / "kubeconfig")}
+
+
+def lab(*args: str) -> None:
+    run(sys.executable, ROOT / "e2e" / "lab" / "lab.py", *args)
+
+
+def build_controller() -> None:
+    say("building the controller (first time: about 6 minutes on 2 cores)")
+    run("cargo", "build", "--locked", "--bin", "directlb")
+
+
+def kubectl(*args: str, **kwargs) -> subprocess.CompletedProcess:
+    return run("kubectl", *args, **kwargs)
+
+
+def install() -> None:
+    """Installs or upgrades the chart with the lab's images, and waits until everything runs."""
+    say("installing the chart by Helm")
+    run("helm", "upgrade", "--install", "directlb", ROOT / "charts" / "directlb", "--namespace", NAMESPACE,
+        "--create-namespace", "--values", VALUES, quiet=True)
+    # The image's tag does not change when the binary does.
+    kubectl("-n", NAMESPACE, "rollout", "restart", "deployment/directlb-controller", quiet=True)
+    for workload in ("deployment/directlb-controller", "daemonset/directlb-proxy-default"):
+        kubectl("-n", NAMESPACE, "rollout", "status", workload, "--timeout=180s", quiet=True)
+    say("the controller and the proxies run")
