@@ -112,8 +112,14 @@ impl Namespace {
         let n = self.name.as_str();
         save("objects.yaml", &["get", "directloadbalancers,pods,deployments,services", "-n", n, "-o", "yaml"]);
         save("events.txt", &["get", "events", "-n", n, "--sort-by=.lastTimestamp"]);
-        save("controller.log", &["logs", "-n", SYSTEM, "-l", "app.kubernetes.io/component=controller", "--tail=2000", "--prefix"]);
-        save("proxies.log", &["logs", "-n", SYSTEM, "-l", "app.kubernetes.io/component=proxy", "--tail=500", "--prefix"]);
+        save(
+            "controller.log",
+            &["logs", "-n", SYSTEM, "-l", "app.kubernetes.io/component=controller", "--tail=2000", "--prefix"],
+        );
+        save(
+            "proxies.log",
+            &["logs", "-n", SYSTEM, "-l", "app.kubernetes.io/component=proxy", "--tail=500", "--prefix"],
+        );
         save("system.txt", &["get", "pods", "-n", SYSTEM, "-o", "wide"]);
         eprintln!("the story of {n} is in {}", dir.display());
     }

@@ -4,7 +4,8 @@
 #[must_use]
 pub fn pod_template(app: &str, extra: &[&str]) -> String {
     let args = extra.iter().map(|a| format!("{a:?}")).collect::<Vec<_>>().join(",");
-    let field = |name: &str, path: &str| format!(r#"{{"name":"{name}","valueFrom":{{"fieldRef":{{"fieldPath":"{path}"}}}}}}"#);
+    let field =
+        |name: &str, path: &str| format!(r#"{{"name":"{name}","valueFrom":{{"fieldRef":{{"fieldPath":"{path}"}}}}}}"#);
     let env = [
         field("POD_NAME", "metadata.name"),
         field("POD_NAMESPACE", "metadata.namespace"),
@@ -46,7 +47,9 @@ pub fn workload(kind: &str, app: &str, replicas: u32, extra: &[&str]) -> String 
 /// A DirectLoadBalancer whose spec is given as indented YAML.
 #[must_use]
 pub fn lb(name: &str, spec: &str) -> String {
-    format!("---\napiVersion: directlb.io/v1alpha1\nkind: DirectLoadBalancer\nmetadata: {{name: {name}}}\nspec:\n{spec}\n")
+    format!(
+        "---\napiVersion: directlb.io/v1alpha1\nkind: DirectLoadBalancer\nmetadata: {{name: {name}}}\nspec:\n{spec}\n"
+    )
 }
 
 /// The usual one: HTTP on port 80 to the Deployment of the same name, checked each second, drained for up to 5 s.
