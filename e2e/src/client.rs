@@ -44,7 +44,7 @@ impl Report {
     /// The last answer, with `--last`: JSON for HTTP, text for the rest.
     #[must_use]
     pub fn last(&self) -> Value {
-        match &self.raw["last"] {
+        match &self.raw["last_response"] {
             Value::String(text) => serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.clone())),
             other => other.clone(),
         }

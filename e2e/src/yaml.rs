@@ -20,7 +20,8 @@ pub fn pod_template(app: &str, extra: &[&str]) -> String {
         "ports":[{{"name":"http","containerPort":8080}},{{"name":"https","containerPort":8443}},
                  {{"name":"grpc","containerPort":9090}},{{"name":"tcp","containerPort":9000}},
                  {{"name":"udp","containerPort":9001,"protocol":"UDP"}}],
-        "readinessProbe":{{"httpGet":{{"path":"/healthz","port":"http"}},"periodSeconds":1}}}}]}}}}"#
+        "readinessProbe":{{"httpGet":{{"path":"/healthz","port":"http"}},"periodSeconds":1}},
+        "resources":{{"requests":{{"cpu":"20m"}}}}}}]}}}}"#
     )
 }
 

@@ -56,6 +56,17 @@ fn done(pod: &Pod) -> bool {
     matches!(pod.status.as_ref().and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed"))
 }
 
+/// Where those that count listen: their nodes' addresses, as they are on the host's network.
+pub(crate) fn addresses(pods: &[Arc<Pod>], states: &BTreeMap<String, ProxyState>) -> Vec<std::net::IpAddr> {
+    let mut all: Vec<std::net::IpAddr> = pods
+        .iter()
+        .filter(|p| states.get(&p.name_any()).is_some_and(|s| *s != ProxyState::LeftOut))
+        .filter_map(|p| p.status.as_ref()?.pod_ip.as_ref()?.parse().ok())
+        .collect();
+    all.sort();
+    all
+}
+
 /// Those that count.
 pub(crate) fn expected(states: &BTreeMap<String, ProxyState>) -> Vec<ExpectedProxy> {
     states

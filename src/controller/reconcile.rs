@@ -88,7 +88,7 @@ pub(crate) struct Stage {
     /// Holds; in mode Plan also the steps that were not done.
     pub plan: Plan,
     pub fleet: Fleet,
-    pub address: Option<std::net::IpAddr>,
+    pub addresses: Vec<std::net::IpAddr>,
     pub wake_at: Option<Time>,
     ungated: Vec<String>,
     portless: Vec<String>,
@@ -107,7 +107,7 @@ impl Stage {
             desired: &self.resolved.desired,
             in_force: &self.in_force,
             plan: &self.plan,
-            addresses: self.address.as_slice(),
+            addresses: &self.addresses,
             fleet: &self.fleet,
             ungated: &self.ungated,
             portless: &self.portless,
@@ -219,9 +219,21 @@ fn stages(key: &ObjectKey, object: &DirectLoadBalancer, ctx: &Context, now: Time
         let n = states.values().filter(|s| **s == state).count();
         ctx.metrics.proxies(&fleet_name, &format!("{state:?}").to_lowercase(), n);
     }
+    // Shared: wherever a proxy that counts is.
+    let addresses = match (&address, resolved.class.is_some()) {
+        (Ok(Some(ip)), _) => vec![*ip],
+        (Ok(None), true) => proxies::addresses(&pods, &states),
+        (Ok(None), false) | (Err(_), _) => recorded_addresses(object),
+    };
     let ungated = resolved.ungated.iter().cloned().collect();
     let portless = resolved.portless.iter().cloned().collect();
-    Stage { resolved, in_force, plan, fleet, address: address.ok().flatten(), wake_at, ungated, portless }
+    Stage { resolved, in_force, plan, fleet, addresses, wake_at, ungated, portless }
+}
+
+/// The addresses in the object's status: while nothing better is known they stay.
+fn recorded_addresses(object: &DirectLoadBalancer) -> Vec<std::net::IpAddr> {
+    let all = object.status.iter().flat_map(|s| &s.load_balancer.addresses);
+    all.filter_map(|a| a.value.parse().ok()).collect()
 }
 
 fn plan_only(resolved: &Resolved, in_force: &Observed, now: Time) -> Plan {

@@ -67,6 +67,7 @@ fn open_connections_live_until_the_drain_ends() {
     let ws = ws.report().ok();
     let tcp = tcp.report().ok();
     assert!(ws.by_pod.contains_key(&old) && tcp.by_pod.contains_key(&old), "{:?} {:?}", ws.by_pod, tcp.by_pod);
+    pause(secs(1));
     // And no new request reaches the Pod that drains.
     let report = client::run(&["http", "--url", &format!("http://{a}/"), "--n", "50", "--new-conn"]).ok();
     assert!(!report.by_pod.contains_key(&old), "{:?}", report.by_pod);
