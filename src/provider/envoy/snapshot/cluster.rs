@@ -51,6 +51,9 @@ pub(super) fn cluster(name: &str, group: &Group) -> Cluster {
         common_lb_config: Some(CommonLbConfig {
             // Never send to a target that has not passed, not even when none has: the planner's holds are the answer.
             healthy_panic_threshold: Some(Percent { value: 0.0 }),
+            // By default health and drain updates reach the workers up to a second late, merged: a draining target would go
+            // on taking requests, and a target would be reported healthy before it takes any.
+            update_merge_window: duration(Duration::ZERO),
             ..CommonLbConfig::default()
         }),
         // The planner has drained a target before it removes it: Envoy need not wait until its check fails.
