@@ -152,8 +152,17 @@ async fn a_streaming_list_ends_with_its_bookmark() {
     server.create(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}));
     let maps: Api<ConfigMap> = Api::all(server.client());
     let events = watcher(maps, watcher::Config::default().streaming_lists());
-    let first: Vec<_> = events.take(3).map(|e| e.unwrap().to_string()).collect().await;
-    assert_eq!(first.len(), 3, "{first:?}");
+    let first: Vec<_> = events
+        .take(3)
+        .map(|e| match e.unwrap() {
+            watcher::Event::Init => "init".to_owned(),
+            watcher::Event::InitApply(m) => m.name_any(),
+            watcher::Event::InitDone => "done".to_owned(),
+            other => panic!("{other:?}"),
+        })
+        .collect()
+        .await;
+    assert_eq!(first, ["init", "a", "done"]);
 }
 
 #[tokio::test(start_paused = true)]

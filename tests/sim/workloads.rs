@@ -1,14 +1,16 @@
 //! Nodes and Deployments: Pods come, are replaced, are rolled, and go.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::{
-    apiserver::{ApiServer, Object},
+    apiserver::{ApiServer, Object, mix},
     kubelet::{KubeletConfig, Kubelets, condition, set_condition, set_containers_ready},
 };
 
@@ -28,6 +30,8 @@ pub struct Workloads {
     kubelets: Kubelets,
     rolling: Rolling,
     turn: Arc<Mutex<u64>>,
+    /// The hash of each template, by the Deployment's UID and generation.
+    hashes: Arc<Mutex<HashMap<(String, String), String>>>,
 }
 
 fn text<'a>(object: &'a Value, field: &str) -> &'a str {
@@ -74,7 +78,7 @@ impl Workloads {
             }));
         }
         let kubelets = Kubelets::start(api, config);
-        let this = Self { api: api.clone(), kubelets, rolling, turn: Arc::default() };
+        let this = Self { api: api.clone(), kubelets, rolling, turn: Arc::default(), hashes: Arc::default() };
         tokio::spawn(this.clone().run());
         this
     }
@@ -172,6 +176,8 @@ impl Workloads {
             if changed.is_err() {
                 return;
             }
+            // A controller's queue gathers what comes at once.
+            sleep(Duration::from_millis(100)).await;
         }
     }
 
@@ -185,10 +191,7 @@ impl Workloads {
 
     fn sync_deployment(&self, deployment: &Arc<Object>, sets: &[Arc<Object>], pods: &[Arc<Object>]) {
         let template = &deployment["spec"]["template"];
-        let hash = format!(
-            "{:010x}",
-            template.to_string().bytes().fold(0_u64, |h, b| { crate::apiserver::mix(h ^ u64::from(b)) }) >> 24
-        );
+        let hash = self.template_hash(deployment);
         let mine: Vec<_> = sets.iter().filter(|rs| owned_by(rs, deployment)).cloned().collect();
         let current = mine.iter().find(|rs| rs["metadata"]["labels"]["pod-template-hash"] == hash).cloned();
         let current = current.unwrap_or_else(|| self.new_set(deployment, &hash));
@@ -220,12 +223,22 @@ impl Workloads {
         }
         let all: Vec<_> = pods.iter().filter(|p| !leaving(p) && mine.iter().any(|rs| owned_by(p, rs))).collect();
         let ready = all.iter().filter(|p| condition(p, "Ready")).count();
-        self.api.patch_status(
-            "Deployment",
-            &key(deployment),
-            json!({"observedGeneration": deployment["metadata"]["generation"], "replicas": all.len(),
-                   "readyReplicas": ready, "availableReplicas": ready}),
-        );
+        let status = json!({"observedGeneration": deployment["metadata"]["generation"], "replicas": all.len(),
+                            "readyReplicas": ready, "availableReplicas": ready});
+        if deployment["status"] != status {
+            self.api.patch_status("Deployment", &key(deployment), status);
+        }
+    }
+
+    fn template_hash(&self, deployment: &Value) -> String {
+        let meta = &deployment["metadata"];
+        let of = (text(deployment, "uid").to_owned(), meta["generation"].to_string());
+        let mut hashes = self.hashes.lock().unwrap();
+        let hash = hashes.entry(of).or_insert_with(|| {
+            let template = deployment["spec"]["template"].to_string();
+            format!("{:010x}", template.bytes().fold(0_u64, |h, b| mix(h ^ u64::from(b))) >> 24)
+        });
+        hash.clone()
     }
 
     fn new_set(&self, deployment: &Value, hash: &str) -> Arc<Object> {

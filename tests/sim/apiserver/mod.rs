@@ -7,6 +7,7 @@
 //! ownership of fields as in [`apply`], owners' dependents go at once (no foreground deletion).
 
 mod apply;
+mod asked;
 mod error;
 mod faults;
 mod patch;
@@ -25,10 +26,10 @@ use std::{
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+pub use asked::Asked;
 pub use error::ApiError;
 pub use faults::{Fault, Faults, Rng, mix};
 pub use resource::ResourceType;
-pub use serve::Asked;
 pub use store::{Change, Object};
 
 use faults::{Dice, Luck};
