@@ -1,0 +1,15 @@
+//! The controller under virtual time, against an API server and a cluster that live in memory.
+//!
+//! Everything runs on one thread of a paused tokio runtime, so an hour takes milliseconds, and a seed decides each
+//! fault: the same seed gives the same run.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// The simulation is a library for the scenarios; each uses a part of it.
+#![allow(dead_code)]
+
+mod apiserver;
+mod apiserver_apply_tests;
+mod apiserver_fault_tests;
+mod apiserver_tests;
+mod kubelet;
+mod workloads;
+mod workloads_tests;
