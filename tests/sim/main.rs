@@ -10,6 +10,8 @@ mod apiserver;
 mod apiserver_apply_tests;
 mod apiserver_fault_tests;
 mod apiserver_tests;
+mod controller_tests;
 mod kubelet;
+mod proxies;
 mod workloads;
 mod workloads_tests;
