@@ -1,13 +1,13 @@
-//! `crds/` holds what the types say: this test fails when they differ, and writes it anew with `UPDATE_CRDS=1`.
+//! `crds/` and the chart's copy hold what the types say: this test fails when they differ, and writes them anew with
+//! `UPDATE_CRDS=1`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_json::{Value, json};
 
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crds")
-}
+/// Helm installs only what lies within the chart, so that has a copy.
+const FOLDERS: [&str; 2] = ["crds", "charts/directlb/crds"];
 
 /// Each definition's file, by name.
 fn files() -> BTreeMap<String, String> {
@@ -26,26 +26,33 @@ fn text(value: &Value) -> &str {
 }
 
 #[test]
-fn the_folder_holds_what_the_types_say() {
+fn the_folders_hold_what_the_types_say() {
+    for folder in FOLDERS {
+        holds_what_the_types_say(folder);
+    }
+}
+
+fn holds_what_the_types_say(name: &str) {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name);
     let wanted = files();
     let is = || -> BTreeMap<String, String> {
-        let entries = std::fs::read_dir(folder()).into_iter().flatten().map(|e| e.unwrap());
+        let entries = std::fs::read_dir(&folder).into_iter().flatten().map(|e| e.unwrap());
         let yaml = entries.filter(|e| e.file_name().to_string_lossy().ends_with(".yaml"));
         yaml.map(|e| (e.file_name().to_string_lossy().into(), std::fs::read_to_string(e.path()).unwrap())).collect()
     };
     if std::env::var_os("UPDATE_CRDS").is_some() {
-        std::fs::create_dir_all(folder()).unwrap();
-        for name in is().keys().filter(|n| !wanted.contains_key(*n)) {
-            std::fs::remove_file(folder().join(name)).unwrap();
+        std::fs::create_dir_all(&folder).unwrap();
+        for file in is().keys().filter(|n| !wanted.contains_key(*n)) {
+            std::fs::remove_file(folder.join(file)).unwrap();
         }
-        for (name, content) in &wanted {
-            std::fs::write(folder().join(name), content).unwrap();
+        for (file, content) in &wanted {
+            std::fs::write(folder.join(file), content).unwrap();
         }
     }
     let is = is();
-    assert_eq!(is.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>(), "files of crds/");
-    for (name, content) in &wanted {
-        assert!(&is[name] == content, "crds/{name} is out of date: run UPDATE_CRDS=1 cargo test --test crds");
+    assert_eq!(is.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>(), "files of {name}/");
+    for (file, content) in &wanted {
+        assert!(&is[file] == content, "{name}/{file} is out of date: run UPDATE_CRDS=1 cargo test --test crds");
     }
 }
 

@@ -3,6 +3,8 @@
 //! Everything runs on one thread of a paused tokio runtime, so an hour takes milliseconds, and a seed decides each
 //! fault: the same seed gives the same run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// The simulated API server and cluster keep tokio's virtual time themselves.
+#![allow(clippy::disallowed_methods)]
 // The simulation is a library for the scenarios; each uses a part of it.
 #![allow(dead_code)]
 
