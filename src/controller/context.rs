@@ -1,10 +1,6 @@
 //! What every reconcile needs.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Mutex, time::Duration};
 
 use kube::{
     Client,
@@ -35,8 +31,6 @@ pub(crate) struct Context {
     pub namespace: String,
     pub started: Time,
     pub proxy_timeout: Duration,
-    /// What a proxy refused, by its name: filled by the xDS server of the replica that it is connected to.
-    pub rejected: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
     /// The reconcile loop has ended.
     pub stopped: tokio::sync::Notify,
     failures: Mutex<HashMap<ObjectKey, u32>>,
@@ -55,7 +49,6 @@ pub(crate) struct Parts {
     pub namespace: String,
     pub pod_name: String,
     pub proxy_timeout: Duration,
-    pub rejected: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
 }
 
 impl Context {
@@ -74,7 +67,6 @@ impl Context {
             triggers: parts.triggers,
             namespace: parts.namespace,
             proxy_timeout: parts.proxy_timeout,
-            rejected: parts.rejected,
             stopped: tokio::sync::Notify::new(),
             failures: Mutex::default(),
         }

@@ -68,8 +68,6 @@ pub struct Setup {
     pub pod_name: String,
     /// How long a proxy that does not report is waited for.
     pub proxy_timeout: Duration,
-    /// What a proxy refused, by its name.
-    pub rejected: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
 }
 
 /// Runs the controller until `shutdown`.
@@ -88,7 +86,6 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()> + Send + Sync 
         namespace: setup.namespace,
         pod_name: setup.pod_name,
         proxy_timeout: setup.proxy_timeout,
-        rejected: setup.rejected,
     }));
     let work = async {
         if caches.ready().await.is_err() {
@@ -108,6 +105,7 @@ pub async fn run(setup: Setup, shutdown: impl Future<Output = ()> + Send + Sync 
             until_stopped(&ctx, beat(ctx.clone())),
             until_stopped(&ctx, reports(ctx.clone())),
             until_stopped(&ctx, leadership(ctx.clone())),
+            until_stopped(&ctx, silence(ctx.clone())),
             until_stopped(&ctx, sweep::run(ctx.clone())),
             until_stopped(&ctx, classes::run(ctx.clone())),
         );
@@ -206,6 +204,29 @@ async fn beat(ctx: Arc<Context>) {
             ctx.health.set_ready();
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// A proxy that falls silent tells nobody: time alone makes it one that is waited for, and then one that is left out.
+async fn silence(ctx: Arc<Context>) {
+    let mut before = std::collections::BTreeMap::new();
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let pods = ctx.caches.pods.state_filter(|p: &k8s_openapi::api::core::v1::Pod| {
+            p.metadata.namespace.as_deref() == Some(&ctx.namespace) && p.labels().contains_key(FLEET_LABEL)
+        });
+        let fleets: BTreeSet<&String> = pods.iter().filter_map(|p| p.labels().get(FLEET_LABEL)).collect();
+        let reports = ctx.provider.reports();
+        let now = ctx.clock.now();
+        let states: std::collections::BTreeMap<_, _> = fleets
+            .into_iter()
+            .flat_map(|f| proxies::proxies(&pods, f, |n| reports.last(n), ctx.started, ctx.proxy_timeout, now))
+            .collect();
+        if states != before {
+            ctx.triggers.send(Change::Everything);
+            reports.retain(|name| states.contains_key(name));
+            before = states;
+        }
     }
 }
 

@@ -82,7 +82,6 @@ pub(crate) fn fleet(
     states: &BTreeMap<String, ProxyState>,
     provider: &EnvoyProvider,
     key: &ObjectKey,
-    rejected: impl Fn(&str) -> Option<String>,
 ) -> Fleet {
     let proxies = states
         .iter()
@@ -92,7 +91,7 @@ pub(crate) fn fleet(
                 ProxyState::Waiting => provider.in_force_listeners(key),
                 ProxyState::LeftOut => Vec::new(),
             };
-            (name.clone(), Proxy { state: *state, missing, rejected: rejected(name) })
+            (name.clone(), Proxy { state: *state, missing, rejected: provider.reports().rejected(name) })
         })
         .collect();
     Fleet { id: id.into(), proxies }

@@ -214,7 +214,7 @@ fn stages(key: &ObjectKey, object: &DirectLoadBalancer, ctx: &Context, now: Time
         (resolved, done, wake_at)
     };
     let in_force = observe();
-    let fleet = proxies::fleet(&fleet_name, &states, &ctx.provider, key, |p| (ctx.rejected)(p));
+    let fleet = proxies::fleet(&fleet_name, &states, &ctx.provider, key);
     for state in [ProxyState::Reporting, ProxyState::Waiting, ProxyState::LeftOut] {
         let n = states.values().filter(|s| **s == state).count();
         ctx.metrics.proxies(&fleet_name, &format!("{state:?}").to_lowercase(), n);

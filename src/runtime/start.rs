@@ -114,7 +114,6 @@ pub async fn controller(args: ControllerArgs) -> Result<(), StartError> {
         namespace: args.namespace,
         pod_name: args.pod_name,
         proxy_timeout: args.proxy_timeout,
-        rejected: Arc::new(move |proxy| reports.rejected(proxy)),
     };
     controller::run(setup, stopped(stopping)).await;
     // The Lease goes first, so that another replica leads at once; the servers go on for a moment.

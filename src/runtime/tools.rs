@@ -16,7 +16,7 @@ use kube::{
 use serde_json::json;
 
 use crate::{
-    api::{DirectLoadBalancer, DirectLoadBalancerClass, FIELD_MANAGER, FINALIZER, GATE_PREFIX, GateReason},
+    api::{DirectLoadBalancer, DirectLoadBalancerClass, FINALIZER, GATE_PREFIX, GateReason},
     controller::CLASS_FINALIZER,
     gate::{configuration, flip},
     runtime::clock::Clock,
@@ -44,9 +44,11 @@ pub fn print_crds() -> Result<(), ToolError> {
 /// When the API server cannot be reached or refuses.
 pub async fn apply_crds() -> Result<(), ToolError> {
     let api: Api<CustomResourceDefinition> = Api::all(Client::try_default().await?);
+    // In Helm's name: it applied them first, and would be in conflict with anybody else at the next installation.
+    let params = PatchParams::apply("helm").force();
     for crd in crate::api::crds() {
         let name = crd.name_any();
-        api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&crd)).await?;
+        api.patch(&name, &params, &Patch::Apply(&crd)).await?;
         tracing::info!(%name, "applied");
     }
     Ok(())

@@ -47,7 +47,7 @@ pub fn transitions(before: Option<&DirectLoadBalancerStatus>, after: &DirectLoad
             let good = now.status == "True";
             let quiet = QUIET.iter().any(|r| r.as_str() == now.reason);
             // Ready = False only repeats the condition that is at fault.
-            if (type_ == ConditionType::Ready && !good) || (!good && quiet) {
+            if !good && (quiet || type_ == ConditionType::Ready) {
                 return None;
             }
             // Nothing was wrong before, so "all well" is no news, except for Ready itself.

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle, time::sleep};
 
 use crate::{
-    apiserver::{ApiServer, Faults, Rng},
+    apiserver::{ApiServer, Faults, ResourceType, Rng},
     kubelet::{KubeletConfig, condition},
     proxies::{Proxies, Replicas, SYSTEM},
     workloads::Workloads,
@@ -60,6 +60,8 @@ impl InjectSource for Source {
 impl World {
     fn new(seed: u64) -> Self {
         let api = ApiServer::new();
+        let revisions = ("apps", "v1", "ControllerRevision", "controllerrevisions");
+        api.register(ResourceType::custom(revisions.0, revisions.1, revisions.2, revisions.3, true));
         let workloads = Workloads::start(&api, 3, KubeletConfig { seed, ..KubeletConfig::default() });
         let source = Source(api.clone());
         workloads.inject(move |pod| {
@@ -102,7 +104,6 @@ impl World {
             namespace: SYSTEM.into(),
             pod_name: format!("controller-{}", self.running.len()),
             proxy_timeout: Duration::from_secs(60),
-            rejected: Arc::new(|_| None),
         };
         let task = tokio::spawn(controller::run(setup, std::future::pending()));
         self.replicas.lock().unwrap().push((provider, reports));
@@ -404,17 +405,4 @@ fn seeded_faults() {
             std::panic::resume_unwind(panic);
         }
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn zz_debug() {
-    tracing_subscriber::fmt().with_max_level(tracing::Level::INFO).with_test_writer().init();
-    let mut w = World::new(1);
-    w.replica(true);
-    w.lb(spec());
-    w.workloads.deploy("web", &json!({"app": "web"}), 2);
-    seconds(20).await;
-    for l in w.api.requests().iter().take(60) { println!("{:?} {} {} {} -> {}", l.at, l.asked.verb, l.asked.path, format!("{:?}", l.asked.query), l.code); }
-    println!("{}", w.status());
-    println!("{:?}", w.proxies.views());
 }

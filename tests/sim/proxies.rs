@@ -87,7 +87,7 @@ impl Proxies {
             if !all.is_empty() {
                 apply(&all[offset % all.len()].0, &mut view);
             }
-            if ticks % 8 == 0 {
+            if ticks.is_multiple_of(8) {
                 check(&api, &mut view);
                 let message = export(&name, &view);
                 for (i, (_, reports)) in all.iter().enumerate() {

@@ -22,7 +22,7 @@ fn a_proxy_that_stays_away_is_left_out_and_said() {
     cluster().lab(&["route", "without", "edge2"]);
     cluster().lab(&["cable", "edge2", "down"]);
     ns.wait_condition("web", "ProxiesReady", "False", "WaitingForProxies");
-    // Waited for: no new Pod opens its gate before the stated time (20 s in the tests' values) is over.
+    // Waited for: no new Pod opens its gate before the stated time (25 s in the tests' values) is over.
     ns.kubectl(&["scale", "deployment/web", "--replicas=3"]);
     let message = ns.wait_condition("web", "ProxiesReady", "False", "ProxyLeftOut");
     assert!(message.contains("did not report in time"), "{message}");

@@ -114,9 +114,7 @@ fn lb_config(group: &Group, hashed: bool) -> Option<LbConfig> {
             slow_start_config: slow_start,
             ..LeastRequestLbConfig::default()
         })),
-        _ => slow_start.map(|s| {
-            LbConfig::RoundRobinLbConfig(RoundRobinLbConfig { slow_start_config: Some(s), ..Default::default() })
-        }),
+        _ => slow_start.map(|s| LbConfig::RoundRobinLbConfig(RoundRobinLbConfig { slow_start_config: Some(s) })),
     }
 }
 

@@ -136,3 +136,63 @@ pub fn render(objects: &BTreeMap<ObjectKey, Observed>) -> Resources {
     }
     out
 }
+
+/// For tests: HTTP listeners, each with a group of one target at `10.0.0.<n>` whose Pod's UID is `uid-<n>`.
+#[cfg(test)]
+pub(crate) fn sample(listeners: &[(&str, u8)]) -> Observed {
+    use std::{net::Ipv4Addr, time::Duration};
+
+    use crate::{
+        api::{Protocol, Scheduler, TargetProtocol},
+        model::{
+            AccessLog, Group, Health, HealthCheck, HealthProbe, ListenerConfig, ObservedGroup, ObservedTarget,
+            RouteTable, TargetId, WeightedGroup,
+        },
+    };
+
+    let mut observed = Observed::default();
+    for (name, n) in listeners {
+        let id = GroupId { listener: (*name).into(), rule: None, target: "deployment.web".into() };
+        let config = Group {
+            protocol: Protocol::HTTP,
+            target_protocol: TargetProtocol::HTTP1,
+            scheduler: Scheduler::RoundRobin,
+            affinity: None,
+            health_check: HealthCheck {
+                probe: HealthProbe::Tcp,
+                port: None,
+                interval: Duration::from_secs(1),
+                timeout: Duration::from_secs(1),
+                healthy_threshold: 2,
+                unhealthy_threshold: 2,
+            },
+            slow_start: None,
+            proxy_protocol: None,
+            targets: BTreeMap::new(),
+            replicas: None,
+        };
+        let target = TargetId { uid: format!("uid-{n}"), ip: Ipv4Addr::new(10, 0, 0, *n).into(), port: 80 };
+        let state = ObservedTarget {
+            pod: format!("web-{n}"),
+            draining_since: None,
+            health_port: None,
+            health: Health::Unknown,
+            active: None,
+        };
+        observed.groups.insert(id.clone(), ObservedGroup { config, targets: BTreeMap::from([(target, state)]) });
+        observed.listeners.insert(
+            (*name).into(),
+            ListenerConfig {
+                name: (*name).into(),
+                protocol: Protocol::HTTP,
+                address: None,
+                port: 80,
+                tls: None,
+                routes: RouteTable { rules: vec![], default: vec![WeightedGroup { group: id, weight: 1 }] },
+                affinity: None,
+                access_log: AccessLog::Off,
+            },
+        );
+    }
+    observed
+}
