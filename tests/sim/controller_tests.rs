@@ -337,7 +337,8 @@ async fn run_seed(seed: u64) {
         w.workloads.set_containers_ready(pod["metadata"]["name"].as_str().unwrap(), true);
     }
     w.workloads.scale("web", 3);
-    seconds(240).await;
+    // A watch that stalled is given up after five minutes: kube's idle timeout.
+    seconds(700).await;
     assert_eq!(w.ready(), 3, "seed {seed}: not everything became ready once the faults stopped: {}", w.status());
     for (name, view) in w.proxies.views() {
         let serving = view.endpoints.iter().filter(|e| !e.draining).count();
