@@ -15,7 +15,7 @@ use super::{
     super::snapshot::{Kind, Resources, render},
     stream::StreamState,
 };
-use crate::model::{ObjectKey, Observed, Time};
+use crate::model::{ObjectKey, Time};
 
 /// What is in force with these listeners, each with a group of one target at `10.0.0.<n>`.
 fn resources(listeners: &[(&str, u8)]) -> Resources {
