@@ -17,7 +17,7 @@ pub struct HumanDuration(pub String);
 pub(crate) const PATTERN: &str = "^([0-9]{1,7}(ms|s|m|h))+$";
 
 impl HumanDuration {
-    /// The duration, or `None` where the text is not one (see [`PATTERN`](self)).
+    /// The duration, or `None` where the text is not one (the pattern that the schema gives).
     #[must_use]
     pub fn get(&self) -> Option<Duration> {
         let ok = self.0.chars().all(|c| c.is_ascii_digit() || matches!(c, 'm' | 's' | 'h'));

@@ -1,7 +1,7 @@
 //! The controller: caches, triggers, the reconcile loop, and what the leader writes.
 //!
 //! Every replica keeps the caches, plans every object and serves the proxies. The leader also writes: gates,
-//! finalizers, status, events. See [`reconcile`] for the stages.
+//! finalizers, status, events. The `reconcile` module has the stages.
 
 mod caches;
 mod classes;
