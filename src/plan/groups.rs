@@ -54,6 +54,11 @@ pub(super) fn register(desired: &Desired, observed: &Observed, now: Time, steps:
             let have = current.and_then(|g| g.targets.get(target));
             match (want.state, have) {
                 (TargetState::Serving, None) => steps.push(add(id, target, want, None)),
+                // A controller that has just started does not know what an earlier one registered; an open gate does.
+                // Whether the Pod may then stop taking traffic is decided as for any other (see `leave`).
+                (TargetState::NotReady | TargetState::Terminating, None) if fresh(current) && want.gate_open => {
+                    steps.push(add(id, target, want, None));
+                }
                 // A Pod that is leaving when the controller starts may still hold connections.
                 (TargetState::Terminating, None) if !desired.drain_timeout.is_zero() && fresh(current) => {
                     steps.push(add(id, target, want, Some(now)));

@@ -198,6 +198,19 @@ fn golden_plans() {
     reused.groups.insert(group_id("web"), group([taken]));
     got.insert("address-reused", text(&reused, &o, NOW));
 
+    // A controller that has just started, and Pods that an earlier one had opened the gates of.
+    let open = |states: [TargetState; 3]| {
+        let opened = states.into_iter().zip(1..).map(|(s, n)| {
+            let (id, t) = target(n, s);
+            (id, DesiredTarget { gate_open: true, ..t })
+        });
+        desired(&[("web", 1)], vec![("web", group(opened))])
+    };
+    got.insert("restart-all-unready", text(&open([NotReady; 3]), &Observed::default(), NOW));
+    got.insert("restart-one-unready", text(&open([Serving, Serving, NotReady]), &Observed::default(), NOW));
+    got.insert("restart-all-terminating", text(&open([Terminating; 3]), &Observed::default(), NOW));
+    got.insert("restart-one-terminating", text(&open([Serving, Serving, Terminating]), &Observed::default(), NOW));
+
     let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/plan/golden");
     for (name, text) in got {
         let path = dir.join(format!("{name}.txt"));
@@ -361,7 +374,9 @@ proptest! {
                 Step::CreateGroup { group, .. } | Step::UpdateGroup { group, .. } => d.groups.contains_key(group),
                 Step::Register { group, target, .. } => d.groups[group].targets.contains_key(target),
                 Step::Drain { group, target, .. } | Step::Undrain { group, target, .. } | Step::Deregister { group, target, .. } => {
-                    known(group) && o.groups.get(group).is_some_and(|g| g.targets.contains_key(target))
+                    let registered = o.groups.get(group).is_some_and(|g| g.targets.contains_key(target));
+                    let wanted = d.groups.get(group).is_some_and(|g| g.targets.contains_key(target));
+                    known(group) && (registered || wanted)
                 }
                 Step::DeleteGroup { group } => o.groups.contains_key(group),
                 Step::SetListener { config } => d.listeners.contains_key(&config.name),

@@ -1,7 +1,7 @@
 //! The whole controller: scenarios, and seeded faults.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -20,7 +20,7 @@ use tokio::{sync::watch, task::JoinHandle, time::sleep};
 use crate::{
     apiserver::{ApiServer, Faults, ResourceType, Rng},
     kubelet::{KubeletConfig, condition},
-    proxies::{Proxies, Replicas, SYSTEM},
+    proxies::{Proxies, Replicas, SYSTEM, View},
     workloads::Workloads,
 };
 
@@ -284,8 +284,20 @@ async fn an_empty_list_takes_no_target_away() {
     assert!(w.proxies.views().values().all(|v| v.endpoints.is_empty()), "scaled to 0 is meant to be empty");
 }
 
+/// What the steps before have shown.
+#[derive(Default)]
+struct Seen {
+    /// By proxy and Pod: the step since which a gate is open that the proxy does not have healthy.
+    sick_since: BTreeMap<String, u64>,
+    /// The proxies, a step ago.
+    views: BTreeMap<String, View>,
+}
+
 /// Runs one seed: random work under faults, with safety asserted at each step and liveness once the faults stop.
 async fn run_seed(seed: u64) {
+    if std::env::var_os("SIM_TRACE").is_some() {
+        let _ = tracing_subscriber::fmt().with_ansi(false).without_time().with_test_writer().try_init();
+    }
     let mut rng = Rng::new(seed);
     let mut w = World::new(seed);
     w.replica(true);
@@ -295,7 +307,7 @@ async fn run_seed(seed: u64) {
     seconds(40).await;
     assert_eq!(w.ready(), 3, "seed {seed}: it did not even start");
     w.api.set_faults(Faults::rough(seed));
-    let mut sick_since: BTreeMap<String, u64> = BTreeMap::new();
+    let mut seen = Seen::default();
     for step in 0..240u64 {
         sleep(Duration::from_millis(500)).await;
         if step % 20 == 5 {
@@ -330,7 +342,7 @@ async fn run_seed(seed: u64) {
                 w.workloads.set_containers_ready(pod["metadata"]["name"].as_str().unwrap(), true);
             }
         }
-        safety(&w, seed, step, &mut sick_since);
+        safety(&w, seed, step, &mut seen);
     }
     w.api.heal();
     for pod in w.workloads.pods("web") {
@@ -346,7 +358,7 @@ async fn run_seed(seed: u64) {
     }
 }
 
-fn safety(w: &World, seed: u64, step: u64, sick_since: &mut BTreeMap<String, u64>) {
+fn safety(w: &World, seed: u64, step: u64, seen: &mut Seen) {
     let pods = w.workloads.pods("web");
     let views = w.proxies.views();
     let alive: BTreeMap<&str, &Arc<_>> =
@@ -361,20 +373,32 @@ fn safety(w: &World, seed: u64, step: u64, sick_since: &mut BTreeMap<String, u64
             let healthy = view.healthy.iter().any(|((_, u), ok)| u == uid && *ok);
             let key = format!("{name}/{uid}");
             if healthy {
-                sick_since.remove(&key);
+                seen.sick_since.remove(&key);
             } else {
                 // A proxy that has just moved to another replica may be behind for a moment.
-                let since = *sick_since.entry(key).or_insert(step);
+                let since = *seen.sick_since.entry(key).or_insert(step);
                 assert!(step - since < 20, "seed {seed}, step {step}: a gate is open that {name} never had healthy");
             }
         }
-        // Some Pod that is there takes traffic on each proxy, always.
-        let serving = view.endpoints.iter().filter(|e| !e.draining && alive.contains_key(e.uid.as_str())).count();
-        assert!(serving > 0, "seed {seed}, step {step}: {name} has no serving target: {:?}", view.endpoints);
+        // As long as one of the Pods that took traffic a step ago is there, some Pod takes traffic. (When all of them were
+        // deleted within a step, nothing can help.)
+        let of = |v: &View| -> BTreeSet<String> {
+            let serving = v.endpoints.iter().filter(|e| !e.draining && alive.contains_key(e.uid.as_str()));
+            serving.map(|e| e.uid.clone()).collect()
+        };
+        let had = seen.views.get(name).map(of).unwrap_or_default();
+        let has = of(view);
+        assert!(
+            !has.is_empty() || had.is_empty(),
+            "seed {seed}, step {step}: {name} had {had:?} serving and now none: {:?}",
+            view.endpoints
+        );
     }
+    seen.views = views;
 }
 
-/// `SIM_SEEDS` seeds from `SIM_FIRST` on, over as many threads as there are cores.
+/// `SIM_SEEDS` seeds from `SIM_FIRST` on, over as many threads as there are cores. `SIM_TRACE=1` shows what the
+/// controller logs.
 #[test]
 fn seeded_faults() {
     let env = |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
