@@ -33,6 +33,8 @@ pub struct ObservedTarget {
     pub health_port: Option<u16>,
     /// What the proxies or the cloud say about it.
     pub health: Health,
+    /// At least one proxy has it healthy and sends there, whatever the others say.
+    pub answering: bool,
     /// Open connections and requests in progress, over all proxies; `None`: not reported.
     pub active: Option<u64>,
 }

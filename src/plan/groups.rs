@@ -87,6 +87,7 @@ fn add(group: &GroupId, target: &TargetId, want: &DesiredTarget, draining_since:
             draining_since,
             health_port: want.health_port,
             health: Health::Unknown,
+            answering: false,
             active: None,
         },
     }
@@ -206,8 +207,9 @@ fn still_answers(have: &ObservedTarget, want: Option<&DesiredTarget>) -> bool {
     have.draining_since.is_none()
         && match have.health {
             Health::Healthy => true,
-            Health::Unknown | Health::Pending { .. } => want.is_some_and(|w| w.gate_open),
-            Health::Unhealthy { .. } => false,
+            // The proxies that have it healthy may have nothing else.
+            Health::Unknown | Health::Pending { .. } => have.answering || want.is_some_and(|w| w.gate_open),
+            Health::Unhealthy { .. } => have.answering,
         }
 }
 

@@ -104,6 +104,7 @@ fn all_healthy(o: &mut Observed) {
     for t in o.groups.values_mut().flat_map(|g| g.targets.values_mut()) {
         if t.draining_since.is_none() {
             t.health = Health::Healthy;
+            t.answering = true;
         }
     }
 }
@@ -165,10 +166,17 @@ fn golden_plans() {
     last.groups.insert(group_id("web"), three([Serving, Terminating, Terminating]));
     let mut one = o.clone();
     for t in [1, 2] {
-        one.groups.get_mut(&group_id("web")).unwrap().targets.get_mut(&target_id(t)).unwrap().health =
-            Health::Unhealthy { on: BTreeSet::from(["p1".to_owned()]) };
+        let t = one.groups.get_mut(&group_id("web")).unwrap().targets.get_mut(&target_id(t)).unwrap();
+        t.health = Health::Unhealthy { on: BTreeSet::from(["p1".to_owned()]) };
+        t.answering = false;
     }
     got.insert("last-serving-target", text(&last, &one, NOW));
+    // One proxy knows the new Pods, the other does not yet: what serves on one of them stays there.
+    let mut lagging = o.clone();
+    for t in lagging.groups.values_mut().flat_map(|g| g.targets.values_mut()) {
+        t.health = Health::Pending { on: BTreeSet::from(["p1".to_owned()]) };
+    }
+    got.insert("all-unready-one-proxy-behind", text(&unready, &lagging, NOW));
 
     let green = desired(&[("green", 1)], vec![("green", group([target(9, Serving)]))]);
     got.insert("move-to-green-not-serving", text(&green, &o, NOW));
@@ -300,7 +308,8 @@ prop_compose! {
     /// What an earlier desired state left in force, with arbitrary health and drains.
     fn any_observed()(
         before in any_desired(),
-        facts in prop::collection::vec((any_health(), prop::option::of(0u64..40), prop::option::of(0u64..3)), 12),
+        facts in prop::collection::vec(
+            (any_health(), any::<bool>(), prop::option::of(0u64..40), prop::option::of(0u64..3)), 12),
     ) -> Observed {
         let mut o = Observed::default();
         let mut before = before;
@@ -308,7 +317,8 @@ prop_compose! {
         run(&before, &mut o, Time(0));
         let mut facts = facts.into_iter();
         for t in o.groups.values_mut().flat_map(|g| g.targets.values_mut()) {
-            if let Some((health, drain, active)) = facts.next() {
+            if let Some((health, answering, drain, active)) = facts.next() {
+                t.answering = health == Health::Healthy || (answering && health != Health::Unknown);
                 t.health = health;
                 t.draining_since = drain.map(|s| Time(NOW.0 - s * 1000));
                 t.active = active;
@@ -318,12 +328,12 @@ prop_compose! {
     }
 }
 
-/// Serving as a client sees it: takes traffic, and every proxy says it is healthy.
+/// Serving as a client sees it: takes traffic, and a proxy says it is healthy.
 fn truly_serving(o: &Observed, id: &GroupId) -> BTreeSet<TargetId> {
     o.groups
         .get(id)
         .map(|g| {
-            let ok = |t: &crate::model::ObservedTarget| t.draining_since.is_none() && t.health == Health::Healthy;
+            let ok = |t: &crate::model::ObservedTarget| t.draining_since.is_none() && t.answering;
             g.targets.iter().filter(|(_, t)| ok(t)).map(|(id, _)| id.clone()).collect()
         })
         .unwrap_or_default()

@@ -203,6 +203,7 @@ pub fn applied(desired: &Desired) -> Observed {
                     draining_since: None,
                     health_port: t.health_port,
                     health: Health::Healthy,
+                    answering: true,
                     active: None,
                 };
                 (id.clone(), target)

@@ -73,6 +73,7 @@ impl World {
             draining_since: None,
             health_port: None,
             health: Health::Healthy,
+            answering: true,
             active: Some(0),
         };
         let mut group = config.clone();

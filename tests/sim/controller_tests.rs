@@ -20,11 +20,11 @@ use tokio::{sync::watch, task::JoinHandle, time::sleep};
 use crate::{
     apiserver::{ApiServer, Faults, ResourceType, Rng},
     kubelet::{KubeletConfig, condition},
-    proxies::{Proxies, Replicas, SYSTEM, View},
+    proxies::{Proxies, Replica, Replicas, SYSTEM, View},
     workloads::Workloads,
 };
 
-struct Replica {
+struct Running {
     leading: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -34,7 +34,9 @@ struct World {
     workloads: Arc<Workloads>,
     proxies: Proxies,
     replicas: Replicas,
-    running: Vec<Replica>,
+    running: Vec<Running>,
+    /// How many were ever started.
+    started: usize,
 }
 
 /// Injection as the webhook does it, with the API server's own store for a cache.
@@ -79,7 +81,7 @@ impl World {
         }));
         let replicas: Replicas = Arc::default();
         let proxies = Proxies::start(&api, &replicas, 2);
-        Self { api, workloads: Arc::new(workloads), proxies, replicas, running: Vec::new() }
+        Self { api, workloads: Arc::new(workloads), proxies, replicas, running: Vec::new(), started: 0 }
     }
 
     fn replica(&mut self, leads: bool) -> usize {
@@ -106,8 +108,9 @@ impl World {
             proxy_timeout: Duration::from_secs(60),
         };
         let task = tokio::spawn(controller::run(setup, std::future::pending()));
-        self.replicas.lock().unwrap().push((provider, reports));
-        self.running.push(Replica { leading, task });
+        self.started += 1;
+        self.replicas.lock().unwrap().push(Replica { id: self.started, provider, reports });
+        self.running.push(Running { leading, task });
         self.running.len() - 1
     }
 
@@ -386,7 +389,13 @@ fn safety(w: &World, seed: u64, step: u64, seen: &mut Seen) {
             let serving = v.endpoints.iter().filter(|e| !e.draining && alive.contains_key(e.uid.as_str()));
             serving.map(|e| e.uid.clone()).collect()
         };
-        let had = seen.views.get(name).map(of).unwrap_or_default();
+        let mut had = seen.views.get(name).map(of).unwrap_or_default();
+        if seen.views.get(name).is_some_and(|v| v.served_by != view.served_by) {
+            // A replica that has just started knows the Pods that are ready, and by their gates those that were.
+            had.retain(|uid| {
+                alive.get(uid.as_str()).is_some_and(|p| condition(p, "ContainersReady") || condition(p, GATE))
+            });
+        }
         let has = of(view);
         assert!(
             !has.is_empty() || had.is_empty(),

@@ -42,10 +42,21 @@ pub struct View {
     pub listeners: BTreeMap<String, String>,
     /// By cluster and UID: its last check passed.
     pub healthy: BTreeMap<(String, String), bool>,
+    /// The replica that it has them from.
+    pub served_by: usize,
 }
 
 /// The replicas of the controller that proxies can talk to.
-pub type Replicas = Arc<Mutex<Vec<(EnvoyProvider, Reports)>>>;
+pub type Replicas = Arc<Mutex<Vec<Replica>>>;
+
+/// A replica of the controller, as the proxies know it.
+#[derive(Clone)]
+pub struct Replica {
+    /// No two ever have the same.
+    pub id: usize,
+    pub provider: EnvoyProvider,
+    pub reports: Reports,
+}
 
 /// A fleet of proxies.
 #[derive(Clone)]
@@ -85,12 +96,12 @@ impl Proxies {
             let all = replicas.lock().unwrap().clone();
             let mut view = self.views.lock().unwrap().get(&name).cloned().unwrap_or_default();
             if !all.is_empty() {
-                apply(&all[offset % all.len()].0, &mut view);
+                apply(&all[offset % all.len()], &mut view);
             }
             if ticks.is_multiple_of(8) {
                 check(&api, &mut view);
                 let message = export(&name, &view);
-                for (i, (_, reports)) in all.iter().enumerate() {
+                for (i, Replica { reports, .. }) in all.iter().enumerate() {
                     reports.ingest(&message, i != offset % all.len());
                     let acks = Acks { listeners: view.listeners.clone(), rejected: None };
                     reports.acked(&name, "default", acks);
@@ -101,8 +112,9 @@ impl Proxies {
     }
 }
 
-fn apply(provider: &EnvoyProvider, view: &mut View) {
-    let Some(fleets) = provider.snapshots().borrow().clone() else { return };
+fn apply(replica: &Replica, view: &mut View) {
+    let Some(fleets) = replica.provider.snapshots().borrow().clone() else { return };
+    view.served_by = replica.id;
     let none = Arc::default();
     let resources = fleets.get("default").unwrap_or(&none);
     view.endpoints.clear();

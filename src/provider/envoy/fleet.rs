@@ -127,9 +127,10 @@ impl EnvoyProvider {
                     .registered
                     .entry((id.clone(), target.clone()))
                     .or_insert(Registered { at: now, healthy_once: false });
-                let (health, active) = judge(&self.reports, proxies, &cluster, target, &group.config, registered, now);
-                t.health = health;
-                t.active = active;
+                let verdict = judge(&self.reports, proxies, &cluster, target, &group.config, registered, now);
+                t.health = verdict.health;
+                t.answering = verdict.answering;
+                t.active = verdict.active;
             }
         }
         observed
@@ -237,6 +238,13 @@ impl EnvoyProvider {
     }
 }
 
+/// See the fields of `ObservedTarget`.
+struct Verdict {
+    health: Health,
+    answering: bool,
+    active: Option<u64>,
+}
+
 /// What the proxies, taken together, say about a target.
 fn judge(
     reports: &Reports,
@@ -246,11 +254,12 @@ fn judge(
     config: &Group,
     registered: &mut Registered,
     now: Time,
-) -> (Health, Option<u64>) {
+) -> Verdict {
     let mut unhealthy = BTreeSet::new();
     let mut pending = BTreeSet::new();
     let mut active = Some(0);
     let mut reported = false;
+    let mut answering = false;
     for proxy in proxies {
         let report = if proxy.reporting { reports.endpoint(&proxy.name, cluster, target) } else { None };
         let Some(report) = report else {
@@ -259,7 +268,9 @@ fn judge(
             continue;
         };
         reported = true;
-        if !report.healthy {
+        if report.healthy {
+            answering = true;
+        } else {
             unhealthy.insert(proxy.name.clone());
         }
         // An HTTP proxy keeps idle connections for later requests; only requests count there.
@@ -286,5 +297,5 @@ fn judge(
         registered.healthy_once = true;
         Health::Healthy
     };
-    (health, active)
+    Verdict { health, answering, active }
 }

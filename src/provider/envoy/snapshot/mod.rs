@@ -177,6 +177,7 @@ pub(crate) fn sample(listeners: &[(&str, u8)]) -> Observed {
             draining_since: None,
             health_port: None,
             health: Health::Unknown,
+            answering: false,
             active: None,
         };
         observed.groups.insert(id.clone(), ObservedGroup { config, targets: BTreeMap::from([(target, state)]) });
