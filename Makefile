@@ -7,6 +7,8 @@ LAB := python3 e2e/lab/lab.py
 E2E := python3 e2e/run.py
 CARGO_DENY_VERSION := 0.20.2
 CACHE := $(or $(DIRECTLB_CACHE),$(HOME)/.cache/directlb)
+# How many seeds the simulation runs.
+SIM_SEEDS ?= 1000
 CARGO_DENY := $(CACHE)/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 
 .PHONY: help
@@ -27,7 +29,7 @@ test: test-unit test-e2e ## Every test: unit, golden, property, simulation, real
 .PHONY: test-unit
 test-unit: ## Tests that need no cluster (the real Envoy is fetched once)
 	$(LAB) build envoy
-	DIRECTLB_REQUIRE_ENVOY=1 cargo test --locked --workspace
+	DIRECTLB_REQUIRE_ENVOY=1 SIM_SEEDS=$(SIM_SEEDS) cargo test --locked --workspace
 
 .PHONY: test-e2e
 test-e2e: ## End-to-end tests in the lab, which is taken down afterwards
