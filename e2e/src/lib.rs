@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test that cannot go on stops.
 
+pub mod chart;
 pub mod client;
 pub mod cluster;
 pub mod namespace;

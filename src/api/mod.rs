@@ -26,7 +26,8 @@ pub use load_balancer::{
 };
 pub use port::PortRef;
 pub use status::{
-    AddressStatus, DirectLoadBalancerStatus, HoldStatus, ListenerStatus, LoadBalancerStatus, PlanStatus, TargetCounts,
+    AddressStatus, DirectLoadBalancerStatus, HoldStatus, InjectionStatus, ListenerStatus, LoadBalancerStatus,
+    PlanStatus, ServiceSelector, TargetCounts,
 };
 
 /// API group of every DirectLB type.

@@ -1,5 +1,7 @@
 //! What `kubectl get directloadbalancer -o yaml` shows under `status`.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
@@ -30,10 +32,41 @@ pub struct DirectLoadBalancerStatus {
     /// Work not done yet.
     #[serde(default)]
     pub plan: PlanStatus,
+    /// What target Pods get at their creation. An admission policy reads it: what it says of Services and of the class'
+    /// defaults is nowhere else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub injection: Option<InjectionStatus>,
     /// `Accepted`, `Programmed`, `ProxiesReady`, `TargetsReady`, `Ready`, and kstatus' `Reconciling` and `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// What target Pods get at their creation.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct InjectionStatus {
+    /// The condition type of their readiness gate; absent: they get none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<String>,
+    /// How long containers without a preStop hook sleep before they are told to stop, in seconds; 0: they do not.
+    #[serde(default)]
+    pub sleep_seconds: i32,
+    /// The Services that are targets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub services: Vec<ServiceSelector>,
+}
+
+/// Which Pods a Service selects.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceSelector {
+    /// The Service's name.
+    pub name: String,
+    /// Its selector.
+    #[serde(default)]
+    pub selector: BTreeMap<String, String>,
 }
 
 /// The load balancer itself.

@@ -90,7 +90,7 @@ async fn gates(
             && p.metadata.deletion_timestamp.is_none()
     });
     let none = BTreeSet::new();
-    let flips: Vec<(Arc<Pod>, GateVerdict)> = pods
+    let flips: Vec<(Arc<Pod>, GateVerdict, Option<Time>)> = pods
         .iter()
         .filter_map(|pod| {
             let uid = pod.metadata.uid.as_deref()?;
@@ -104,13 +104,21 @@ async fn gates(
             }
             let groups = if groups.is_empty() { &none } else { &groups };
             let verdict = status::gate(&context, uid, groups, flip::is_open(pod, &gate))?;
-            Some((pod.clone(), verdict))
+            let since = if verdict.open { stage.healthy_since(uid) } else { None };
+            Some((pod.clone(), verdict, since))
         })
         .collect();
     let results: Vec<Result<(), Error>> = stream::iter(flips)
-        .map(|(pod, verdict)| {
+        .map(|(pod, verdict, since)| {
             let gate = gate.clone();
-            async move { flip(ctx, &pod, &gate, &verdict, now).await }
+            async move {
+                let opens = !flip::is_open(&pod, &gate);
+                let written = flip(ctx, &pod, &gate, &verdict, now).await?;
+                if let (true, true, Some(since)) = (opens, written, since) {
+                    ctx.metrics.gate_opened_after(ctx.clock.now().since(since).as_secs_f64());
+                }
+                Ok(())
+            }
         })
         .buffer_unordered(GATES_IN_FLIGHT)
         .collect()
@@ -118,17 +126,28 @@ async fn gates(
     results.into_iter().collect()
 }
 
-/// Writes one gate condition, if it is not so already.
-pub(crate) async fn flip(ctx: &Context, pod: &Pod, gate: &str, verdict: &GateVerdict, now: Time) -> Result<(), Error> {
+/// Writes one gate condition, if it is not so already; whether it did.
+pub(crate) async fn flip(
+    ctx: &Context,
+    pod: &Pod,
+    gate: &str,
+    verdict: &GateVerdict,
+    now: Time,
+) -> Result<bool, Error> {
     let Some(body) = flip::needs(pod, gate, verdict.open, verdict.reason, &verdict.message, now) else {
-        return Ok(());
+        return Ok(false);
     };
     let Some(pod_ref) = PodRef::of(pod) else { return Err(Error::Missing("uid")) };
     match flip::set(&ctx.client, &pod_ref, body).await.map_err(Error::kube("write a gate condition"))? {
-        FlipOutcome::Written => ctx.metrics.gate(verdict.open, verdict.reason.as_str()),
-        FlipOutcome::Gone => tracing::debug!(pod = %pod.name_any(), "the Pod is gone, or another one"),
+        FlipOutcome::Written => {
+            ctx.metrics.gate(verdict.open, verdict.reason.as_str());
+            Ok(true)
+        }
+        FlipOutcome::Gone => {
+            tracing::debug!(pod = %pod.name_any(), "the Pod is gone, or another one");
+            Ok(false)
+        }
     }
-    Ok(())
 }
 
 async fn write_status(

@@ -12,7 +12,8 @@ use super::{
     proxies, publish, revisions,
 };
 use crate::{
-    api::{DirectLoadBalancer, DirectLoadBalancerSpec, Mode, ReadinessGate, Reason},
+    api::{DirectLoadBalancer, DirectLoadBalancerSpec, InjectionStatus, Mode, ReadinessGate, Reason},
+    gate::inject,
     model::{ObjectKey, Observed, Plan, Problem, Time},
     plan::plan,
     provider::envoy::LIMITS,
@@ -92,6 +93,7 @@ pub(crate) struct Stage {
     pub wake_at: Option<Time>,
     ungated: Vec<String>,
     portless: Vec<String>,
+    injection: InjectionStatus,
 }
 
 impl Stage {
@@ -112,8 +114,15 @@ impl Stage {
             ungated: &self.ungated,
             portless: &self.portless,
             short_hooks,
+            injection: &self.injection,
             now,
         }
+    }
+
+    /// Since when every proxy has the Pod healthy, wherever it is a target.
+    pub(crate) fn healthy_since(&self, uid: &str) -> Option<Time> {
+        let targets = self.in_force.groups.values().flat_map(|g| &g.targets);
+        targets.filter(|(id, _)| id.uid == uid).map(|(_, t)| t.healthy_since).max().flatten()
     }
 
     /// Containers of target Pods whose own preStop hook is left alone, as `pod/container`: only a native sleep's length
@@ -227,7 +236,8 @@ fn stages(key: &ObjectKey, object: &DirectLoadBalancer, ctx: &Context, now: Time
     };
     let ungated = resolved.ungated.iter().cloned().collect();
     let portless = resolved.portless.iter().cloned().collect();
-    Stage { resolved, in_force, plan, fleet, addresses, wake_at, ungated, portless }
+    let injection = inject::status(object, key, &ctx.caches);
+    Stage { resolved, in_force, plan, fleet, addresses, wake_at, ungated, portless, injection }
 }
 
 /// The addresses in the object's status: while nothing better is known they stay.

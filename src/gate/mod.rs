@@ -3,4 +3,5 @@
 pub mod configuration;
 pub mod flip;
 pub mod inject;
+pub mod policy;
 pub mod webhook;

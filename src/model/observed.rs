@@ -35,6 +35,8 @@ pub struct ObservedTarget {
     pub health: Health,
     /// At least one proxy has it healthy and sends there, whatever the others say.
     pub answering: bool,
+    /// Since when every proxy has it healthy; `None`: not every one has.
+    pub healthy_since: Option<Time>,
     /// Open connections and requests in progress, over all proxies; `None`: not reported.
     pub active: Option<u64>,
 }

@@ -88,6 +88,7 @@ fn add(group: &GroupId, target: &TargetId, want: &DesiredTarget, draining_since:
             health_port: want.health_port,
             health: Health::Unknown,
             answering: false,
+            healthy_since: None,
             active: None,
         },
     }

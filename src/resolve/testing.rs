@@ -204,6 +204,7 @@ pub fn applied(desired: &Desired) -> Observed {
                     health_port: t.health_port,
                     health: Health::Healthy,
                     answering: true,
+                    healthy_since: None,
                     active: None,
                 };
                 (id.clone(), target)

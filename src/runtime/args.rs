@@ -4,6 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::gate::configuration::Injection;
+
 /// DirectLB: load balancers whose backends are the Pods.
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -24,7 +26,7 @@ pub enum Command {
         #[arg(long)]
         apply: bool,
     },
-    /// Undo what would outlive an uninstalled controller: open all gates, remove finalizers, delete the webhook
+    /// Undo what would outlive an uninstalled controller: open all gates, remove finalizers, delete the admission
     /// configurations. Users' objects stay.
     Cleanup {
         /// The controller's Deployment, which is scaled to 0 first: else it would do everything again.
@@ -69,6 +71,9 @@ pub struct ControllerArgs {
     /// The ClusterRole that owns the webhook configurations, so that they go with it.
     #[arg(long, env = "DIRECTLB_CLUSTER_ROLE", default_value = "directlb-controller")]
     pub cluster_role: String,
+    /// What puts gates into Pods.
+    #[arg(long, env = "DIRECTLB_INJECTION", default_value = "Auto")]
+    pub injection: Injection,
     /// Label selector of the controller's own Pods, to which reports are relayed.
     #[arg(long, env = "DIRECTLB_PEER_LABEL", default_value = "app.kubernetes.io/component=controller")]
     pub peer_label: String,

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     controller::{self, Caches, Setup, Triggers},
     gate::{configuration, webhook},
-    provider::envoy::{EnvoyProvider, relay, reports::Reports, server, xds::Xds},
+    provider::envoy::{EnvoyProvider, drains::Drains, relay, reports::Reports, server, xds::Xds},
 };
 
 /// Why the controller could not start, or had to stop.
@@ -58,9 +58,11 @@ pub async fn controller(args: ControllerArgs) -> Result<(), StartError> {
     let (triggers, changes) = Triggers::new();
     let (caches, feeds) = Caches::new(&client, &triggers);
     let reports = Reports::new(clock.as_fn());
-    let provider = EnvoyProvider::new(reports.clone());
+    let observed = metrics.clone();
+    let drains = Drains::new(Arc::new(move |took| observed.drain_started_after(took.as_secs_f64())));
+    let provider = EnvoyProvider::new(reports.clone(), drains.clone());
 
-    let xds = Xds::new(provider.snapshots(), reports.clone(), clock.as_fn());
+    let xds = Xds::new(provider.snapshots(), reports.clone(), drains, clock.as_fn());
     let xds_server = tokio::spawn(server::serve(
         xds_listener,
         configs.xds.subscribe(),
@@ -89,7 +91,13 @@ pub async fn controller(args: ControllerArgs) -> Result<(), StartError> {
         service: args.webhook_service.clone(),
         cluster_role: args.cluster_role.clone(),
     };
-    tokio::spawn(configuration::keep(client.clone(), params, leading.clone(), configs.trust.subscribe()));
+    tokio::spawn(configuration::keep(
+        client.clone(),
+        params,
+        args.injection,
+        leading.clone(),
+        configs.trust.subscribe(),
+    ));
     let candidate = Candidate {
         client: client.clone(),
         namespace: args.namespace.clone(),

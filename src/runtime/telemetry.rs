@@ -84,7 +84,7 @@ impl Metrics {
             )?,
             drain_seconds: histogram(
                 "directlb_drain_start_latency_seconds",
-                "From the watch event of a Pod's deletion to the snapshot in which it drains.",
+                "From the plan in which a Pod stops taking new traffic to the acknowledgement of each proxy connected here.",
             )?,
             targets: gauge("directlb_targets", "Target Pods by state.", &["namespace", "name", "state"])?,
             proxies: gauge("directlb_proxies", "Proxies by state.", &["fleet", "state"])?,
@@ -122,7 +122,7 @@ impl Metrics {
     pub fn gate_opened_after(&self, seconds: f64) {
         self.0.gate_seconds.observe(seconds);
     }
-    /// How long a leaving Pod took to drain.
+    /// How long it took until a leaving Pod took no new traffic on a proxy.
     pub fn drain_started_after(&self, seconds: f64) {
         self.0.drain_seconds.observe(seconds);
     }

@@ -2,7 +2,10 @@
 
 use k8s_openapi::{
     api::{
-        admissionregistration::v1::{MutatingWebhookConfiguration, ValidatingWebhookConfiguration},
+        admissionregistration::v1::{
+            MutatingAdmissionPolicy, MutatingAdmissionPolicyBinding, MutatingWebhookConfiguration,
+            ValidatingWebhookConfiguration,
+        },
         apps::v1::Deployment,
         core::v1::Pod,
     },
@@ -67,6 +70,10 @@ pub async fn cleanup(namespace: &str, deployment: &str) -> Result<(), ToolError>
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         Err(e) => Err(e),
     };
+    let bindings: Api<MutatingAdmissionPolicyBinding> = Api::all(client.clone());
+    gone(bindings.delete(configuration::NAME, &DeleteParams::default()).await.map(|_| ()))?;
+    let policies: Api<MutatingAdmissionPolicy> = Api::all(client.clone());
+    gone(policies.delete(configuration::NAME, &DeleteParams::default()).await.map(|_| ()))?;
     let mutating: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
     gone(mutating.delete(configuration::NAME, &DeleteParams::default()).await.map(|_| ()))?;
     let validating: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());

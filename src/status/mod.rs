@@ -13,8 +13,8 @@ pub use gate::{GateContext, GateVerdict, gate};
 
 use crate::{
     api::{
-        AddressStatus, DirectLoadBalancer, DirectLoadBalancerStatus, HoldStatus, ListenerStatus, LoadBalancerStatus,
-        Mode, PlanStatus, Reason, TargetCounts,
+        AddressStatus, DirectLoadBalancer, DirectLoadBalancerStatus, HoldStatus, InjectionStatus, ListenerStatus,
+        LoadBalancerStatus, Mode, PlanStatus, Reason, TargetCounts,
     },
     model::{Desired, Group, Health, Hold, HoldReason, Observed, Plan, TargetState, Time},
 };
@@ -42,6 +42,8 @@ pub struct Facts<'a> {
     pub portless: &'a [String],
     /// Containers whose own preStop hook is shorter than the drain, as `pod/container`.
     pub short_hooks: &'a [String],
+    /// What target Pods get at their creation.
+    pub injection: &'a InjectionStatus,
     /// The time that conditions which change now get.
     pub now: Time,
 }
@@ -96,6 +98,7 @@ pub fn status(facts: &Facts<'_>) -> DirectLoadBalancerStatus {
         targets,
         listeners: listeners(facts),
         plan: plan_status(facts),
+        injection: Some(facts.injection.clone()),
         conditions: conditions::all(facts, &targets),
     }
 }

@@ -11,8 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::{Facts, Fleet, GateContext, Proxy, ProxyState, gate, status, transitions};
 use crate::{
     api::{
-        DirectLoadBalancer, DirectLoadBalancerSpec, DirectLoadBalancerStatus, GateReason, Protocol, Scheduler,
-        TargetProtocol,
+        DirectLoadBalancer, DirectLoadBalancerSpec, DirectLoadBalancerStatus, GateReason, InjectionStatus, Protocol,
+        Scheduler, TargetProtocol,
     },
     model::{
         AccessLog, Desired, DesiredTarget, Group, GroupId, Health, HealthCheck, HealthProbe, Hold, HoldReason,
@@ -36,6 +36,7 @@ struct World {
     plan: Plan,
     fleet: Fleet,
     ungated: Vec<String>,
+    injection: InjectionStatus,
 }
 
 impl World {
@@ -74,6 +75,7 @@ impl World {
             health_port: None,
             health: Health::Healthy,
             answering: true,
+            healthy_since: None,
             active: Some(0),
         };
         let mut group = config.clone();
@@ -115,6 +117,7 @@ impl World {
                 proxies: BTreeMap::from([("edge1".to_owned(), proxy()), ("edge2".to_owned(), proxy())]),
             },
             ungated: vec![],
+            injection: InjectionStatus::default(),
         }
     }
 
@@ -138,6 +141,7 @@ impl World {
             ungated: &self.ungated,
             portless: &[],
             short_hooks: &[],
+            injection: &self.injection,
             now: Time(at),
         })
     }

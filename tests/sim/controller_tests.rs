@@ -11,7 +11,7 @@ use directlb::{
     controller::{self, Caches, Setup, Triggers},
     gate::inject::{self, InjectSource},
     model::Time,
-    provider::envoy::{EnvoyProvider, reports::Reports},
+    provider::envoy::{EnvoyProvider, drains::Drains, reports::Reports},
     runtime::{clock::Clock, http::Health, telemetry::Metrics},
 };
 use serde_json::{Value, json};
@@ -90,7 +90,7 @@ impl World {
         let (triggers, changes) = Triggers::new();
         let (caches, feeds) = Caches::new(&client, &triggers);
         let reports = Reports::new(clock.as_fn());
-        let provider = EnvoyProvider::new(reports.clone());
+        let provider = EnvoyProvider::new(reports.clone(), Drains::default());
         let (leading, follow) = watch::channel(leads);
         let setup = Setup {
             client,

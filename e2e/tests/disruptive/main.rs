@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod controllers;
+mod injection;
 mod proxies;
 mod repair;
 mod uninstall;

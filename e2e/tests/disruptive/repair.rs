@@ -1,56 +1,147 @@
-//! What others delete or damage is restored.
+//! What others delete or damage is restored, while Pods are being created and none is refused.
 
-use e2e::{Namespace, SYSTEM, cluster, eventually, need_cluster, secs, yaml};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use e2e::{Namespace, SYSTEM, chart::Injection, cluster, eventually, need_cluster, pause, secs, yaml};
+use serde_json::{Value, json};
+
+/// Pods that are created, twenty in each second, until this is dropped.
+struct Creating {
+    stop: Arc<AtomicBool>,
+    made: Arc<AtomicUsize>,
+    thread: Option<std::thread::JoinHandle<Vec<String>>>,
+}
+
+impl Creating {
+    fn start(namespace: &str) -> Self {
+        let (stop, made) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (ended, count, namespace) = (stop.clone(), made.clone(), namespace.to_owned());
+        let thread = std::thread::spawn(move || {
+            let mut refused = Vec::new();
+            while !ended.load(Ordering::Relaxed) {
+                let pods: Vec<String> = (0..20)
+                    .map(|i| {
+                        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("p{i}"), "labels": {"app": "web"}},
+                               "spec": {"containers": [{"name": "c", "image": "registry.example/none:1"}]}})
+                        .to_string()
+                    })
+                    .collect();
+                // Admission does all that it does for real; nothing has to run.
+                let args = ["create", "--dry-run=server", "-o", "name", "-n", &namespace, "-f", "-"];
+                let done = cluster().kubectl_with(&args, &pods.join("\n---\n"));
+                count.fetch_add(String::from_utf8_lossy(&done.stdout).lines().count(), Ordering::Relaxed);
+                if !done.status.success() {
+                    refused.push(String::from_utf8_lossy(&done.stderr).into_owned());
+                }
+                pause(secs(1) / 2);
+            }
+            refused
+        });
+        Self { stop, made, thread: Some(thread) }
+    }
+
+    fn end(mut self) -> usize {
+        self.stop.store(true, Ordering::Relaxed);
+        let refused = self.thread.take().expect("once").join().expect("the creating thread");
+        assert_eq!(refused, Vec::<String>::new(), "Pods were refused");
+        self.made.load(Ordering::Relaxed)
+    }
+}
+
+const WEBHOOK_DAMAGE: &str = r#"[{"op":"replace","path":"/webhooks/0/clientConfig/caBundle","value":"Cg=="}]"#;
+const POLICY_DAMAGE: &str = r#"[{"op":"remove","path":"/spec/mutations/0/jsonPatch"},
+    {"op":"add","path":"/spec/mutations/0/jsonPatch","value":{"expression":"[]"}}]"#;
+const BINDING_DAMAGE: &str =
+    r#"[{"op":"replace","path":"/spec/paramRef/selector","value":{"matchLabels":{"no":"body"}}}]"#;
+
+/// The part of a configuration that matters, and how to damage it.
+fn configurations(way: &str) -> Vec<(&'static str, &'static str, &'static str)> {
+    let mut all = vec![("validatingwebhookconfiguration", "webhooks", WEBHOOK_DAMAGE)];
+    if way == "Policy" {
+        all.push(("mutatingadmissionpolicy", "spec", POLICY_DAMAGE));
+        all.push(("mutatingadmissionpolicybinding", "spec", BINDING_DAMAGE));
+    } else {
+        all.push(("mutatingwebhookconfiguration", "webhooks", WEBHOOK_DAMAGE));
+    }
+    all
+}
+
+fn restored(kind: &str, field: &str, before: &Value, what: &str) {
+    eventually(&format!("{kind} {what}: restored"), secs(5), || {
+        let now = cluster().get(&[kind, "directlb"])[field].clone();
+        if now == *before { Ok(()) } else { Err(now.to_string()) }
+    });
+}
+
+const SECRETS: [&str; 2] = ["directlb-pki", "directlb-proxy-tls"];
+
+fn secret(name: &str) -> Value {
+    cluster().get(&["secret", name, "-n", SYSTEM])["data"].clone()
+}
+
+fn secret_restored(name: &str, before: &Value) {
+    eventually(&format!("{name} deleted: restored"), secs(5), || {
+        if secret(name) == *before { Ok(()) } else { Err("differs".into()) }
+    });
+}
 
 #[test]
 fn configurations_and_certificates_are_restored() {
     need_cluster!();
-    let kinds = ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"];
-    for kind in kinds {
-        let before = cluster().get(&[kind, "directlb"])["webhooks"].clone();
-        assert!(before.is_array(), "{kind}");
-        cluster().kubectl(&["delete", kind, "directlb"]);
-        let restored = |what: &str| {
-            eventually(&format!("{kind} {what}: restored"), secs(5), || {
-                let now = cluster().get(&[kind, "directlb"])["webhooks"].clone();
-                if now == before { Ok(()) } else { Err(now.to_string()) }
+    for way in ["Webhook", "Policy"] {
+        let _injection = Injection::by(way);
+        let ns = Namespace::new(&format!("repair-{}", way.to_lowercase()));
+        ns.apply(&yaml::http_lb("web"));
+        let creating = Creating::start(&ns.name);
+        let before: Vec<Value> = configurations(way)
+            .iter()
+            .map(|(kind, field, _)| cluster().get(&[kind, "directlb"])[field].clone())
+            .collect();
+        let secrets = SECRETS.map(secret);
+        // One by one.
+        for ((kind, field, damage), before) in configurations(way).into_iter().zip(&before) {
+            assert!(!before.is_null(), "{kind}");
+            cluster().kubectl(&["delete", kind, "directlb"]);
+            restored(kind, field, before, "deleted");
+            cluster().kubectl(&["patch", kind, "directlb", "--type=json", "-p", damage]);
+            restored(kind, field, before, "damaged");
+        }
+        for (name, before) in SECRETS.iter().zip(&secrets) {
+            cluster().kubectl(&["delete", "secret", name, "-n", SYSTEM]);
+            secret_restored(name, before);
+            let damage = r#"{"data":{"tls.crt":"eA=="}}"#;
+            cluster().kubectl(&["patch", "secret", name, "-n", SYSTEM, "--type=merge", "-p", damage]);
+            eventually(&format!("{name} damaged: restored"), secs(5), || {
+                let now = secret(name)["tls.crt"].clone();
+                if now != "eA==" && now.is_string() { Ok(()) } else { Err("still damaged".into()) }
             });
-        };
-        restored("deleted");
-        let damage = r#"[{"op":"replace","path":"/webhooks/0/clientConfig/caBundle","value":"Cg=="}]"#;
-        cluster().kubectl(&["patch", kind, "directlb", "--type=json", "-p", damage]);
-        restored("damaged");
+        }
+        // All together.
+        let before: Vec<Value> = configurations(way)
+            .iter()
+            .map(|(kind, field, _)| cluster().get(&[kind, "directlb"])[field].clone())
+            .collect();
+        let secrets = SECRETS.map(secret);
+        for (kind, _, _) in configurations(way) {
+            cluster().kubectl(&["delete", kind, "directlb", "--wait=false"]);
+        }
+        for name in SECRETS {
+            cluster().kubectl(&["delete", "secret", name, "-n", SYSTEM, "--wait=false"]);
+        }
+        for ((kind, field, _), before) in configurations(way).into_iter().zip(&before) {
+            restored(kind, field, before, "deleted with all others");
+        }
+        for (name, before) in SECRETS.iter().zip(&secrets) {
+            secret_restored(name, before);
+        }
+        let made = creating.end();
+        assert!(made > 100, "only {made} Pods were created");
+        // And Pods still get their gates.
+        ns.apply(&yaml::deployment("web", 2, &[]));
+        ns.wait_ready("web", 2);
+        assert_eq!(ns.get(&["directloadbalancer", "web"])["status"]["targets"]["ungated"], 0, "by {way}");
     }
-    for secret in ["directlb-pki", "directlb-proxy-tls"] {
-        let before = cluster().get(&["secret", secret, "-n", SYSTEM])["data"].clone();
-        let restored = |what: &str| {
-            eventually(&format!("{secret} {what}: restored"), secs(5), || {
-                let now = cluster().get(&["secret", secret, "-n", SYSTEM])["data"].clone();
-                if now == before { Ok(()) } else { Err("differs".into()) }
-            });
-        };
-        cluster().kubectl(&["delete", "secret", secret, "-n", SYSTEM]);
-        restored("deleted");
-        cluster().kubectl(&[
-            "patch",
-            "secret",
-            secret,
-            "-n",
-            SYSTEM,
-            "--type=merge",
-            "-p",
-            r#"{"data":{"tls.crt":"eA=="}}"#,
-        ]);
-        eventually(&format!("{secret} damaged: restored"), secs(5), || {
-            let now = cluster().get(&["secret", secret, "-n", SYSTEM])["data"]["tls.crt"].clone();
-            if now != "eA==" && now.is_string() { Ok(()) } else { Err("still damaged".into()) }
-        });
-    }
-    // And Pods still get their gates.
-    let ns = Namespace::new("repair");
-    ns.apply(&yaml::http_lb("web"));
-    ns.wait_condition("web", "Accepted", "False", "ReferenceNotFound");
-    ns.apply(&yaml::deployment("web", 2, &[]));
-    ns.wait_ready("web", 2);
-    assert_eq!(ns.get(&["directloadbalancer", "web"])["status"]["targets"]["ungated"], 0);
 }

@@ -41,7 +41,12 @@ fn uninstalling_leaves_nothing_stuck() {
     let object = ns.get(&["directloadbalancer", "web"]);
     assert!(object.is_object(), "the user's object is gone");
     assert_eq!(object["metadata"]["finalizers"], Value::Null, "a finalizer is left");
-    for kind in ["mutatingwebhookconfiguration", "validatingwebhookconfiguration"] {
+    for kind in [
+        "mutatingwebhookconfiguration",
+        "validatingwebhookconfiguration",
+        "mutatingadmissionpolicy",
+        "mutatingadmissionpolicybinding",
+    ] {
         assert_eq!(cluster().get(&[kind, "directlb"]), Value::Null, "{kind}");
     }
     let pod = ns.pods("app=web")[0].clone();

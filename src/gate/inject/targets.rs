@@ -1,6 +1,6 @@
 //! Whether an object targets a Pod, judged by the Pod alone: no look-up of its workload is needed at its creation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::core::{Selector, SelectorExt as _};
 use serde_json::Value;
@@ -30,6 +30,11 @@ fn all(object: &DirectLoadBalancer) -> impl Iterator<Item = &Target> {
     let used = spec.listeners.iter().any(|l| l.target.is_none() && l.targets.is_none());
     let of_object = spec.target.iter().chain(spec.targets.iter().flatten().map(|t| &t.target));
     of_object.filter(move |_| used).chain(of_listeners)
+}
+
+/// The Services that the object targets.
+pub(super) fn services(object: &DirectLoadBalancer) -> BTreeSet<&str> {
+    all(object).filter_map(|t| Some(t.service.as_ref()?.name.as_str())).collect()
 }
 
 fn matches(

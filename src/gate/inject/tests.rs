@@ -2,14 +2,19 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{InjectSource, patch};
-use crate::api::{DirectLoadBalancer, DrainSpec};
+use super::{CONTAINERS_ANNOTATION, InjectSource, SECONDS_ANNOTATION, patch, status};
+use crate::{
+    api::{DirectLoadBalancer, DrainSpec},
+    model::ObjectKey,
+};
 
 struct Source {
     objects: Vec<Arc<DirectLoadBalancer>>,
     namespace: BTreeMap<String, String>,
+    services: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl InjectSource for Source {
@@ -17,7 +22,7 @@ impl InjectSource for Source {
         self.objects.clone()
     }
     fn service_selector(&self, _: &str, name: &str) -> Option<BTreeMap<String, String>> {
-        (name == "web").then(|| BTreeMap::from([("app".to_owned(), "web".to_owned())]))
+        self.services.get(name).cloned()
     }
     fn namespace_labels(&self, _: &str) -> BTreeMap<String, String> {
         self.namespace.clone()
@@ -27,153 +32,160 @@ impl InjectSource for Source {
     }
 }
 
-fn object(name: &str, target: Value, drain: &str) -> Arc<DirectLoadBalancer> {
+/// A row of `tests/injection.json`, which the end-to-end tests run against a real API server, by webhook and by policy.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Case {
+    name: String,
+    objects: Vec<Value>,
+    #[serde(default)]
+    services: BTreeMap<String, BTreeMap<String, String>>,
+    #[serde(default)]
+    namespace_labels: BTreeMap<String, String>,
+    pod: Value,
+    expect: Expect,
+}
+
+/// What the Pod has afterwards; where nothing is said it is as it was.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expect {
+    gates: Vec<String>,
+    #[serde(default)]
+    lifecycles: BTreeMap<String, Value>,
+    grace: Option<i64>,
+    seconds: Option<String>,
+    containers: Option<String>,
+}
+
+fn cases() -> Vec<Case> {
+    serde_json::from_str(include_str!("../../../tests/injection.json")).unwrap()
+}
+
+fn object(case: &Value) -> Arc<DirectLoadBalancer> {
     Arc::new(
         serde_json::from_value(json!({
             "apiVersion": "directlb.io/v1alpha1", "kind": "DirectLoadBalancer",
-            "metadata": {"name": name, "namespace": "shop"},
-            "spec": {"target": target, "drain": {"timeout": drain},
-                     "listeners": [{"name": "http", "protocol": "HTTP", "port": 80}]},
+            "metadata": {"name": case["name"], "namespace": "shop"}, "spec": case["spec"],
         }))
         .unwrap(),
     )
 }
 
-/// The Pod of each kind of target.
-fn pod(kind: &str) -> Value {
-    let owner = |kind: &str, name: &str| json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "o", "controller": true}]);
-    let owners = match kind {
-        "Deployment" => owner("ReplicaSet", "web-5d8f"),
-        "none" => json!([]),
-        other => owner(other, "web"),
-    };
-    json!({
-        "metadata": {"generateName": "web-", "labels": {"app": "web", "pod-template-hash": "5d8f"}, "ownerReferences": owners},
-        "spec": {"containers": [{"name": "app", "image": "x", "fromTheFuture": {"kept": true}}]},
-    })
-}
-
-fn workload(kind: &str) -> Value {
-    json!({"workload": {"kind": kind, "name": "web"}})
-}
-
-fn run(pod: &Value, objects: Vec<Arc<DirectLoadBalancer>>) -> Value {
-    let source = Source { objects, namespace: BTreeMap::new() };
-    let mut out = pod.clone();
-    json_patch::patch(&mut out, &patch(pod, "shop", &source)).unwrap();
-    // Idempotent: what is there already is not added again.
-    assert_eq!(patch(&out, "shop", &source).0, [], "a second pass adds something");
-    out
-}
-
-#[test]
-fn every_kind_of_target() {
-    let table = [
-        ("Deployment", workload("Deployment")),
-        ("StatefulSet", workload("StatefulSet")),
-        ("DaemonSet", workload("DaemonSet")),
-        ("ReplicaSet", workload("ReplicaSet")),
-        ("none", json!({"service": {"name": "web"}})),
-        ("none", json!({"selector": {"matchLabels": {"app": "web"}}})),
-        (
-            "none",
-            json!({"selector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["web", "api"]},
-                                                            {"key": "legacy", "operator": "DoesNotExist"}]}}),
-        ),
-    ];
-    for (kind, target) in table {
-        let got = run(&pod(kind), vec![object("web", target.clone(), "30s")]);
-        assert_eq!(got["spec"]["readinessGates"], json!([{"conditionType": "gate.directlb.io/web"}]), "{target}");
-        assert_eq!(got["spec"]["containers"][0]["fromTheFuture"], json!({"kept": true}));
-        assert_eq!(got["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], 30);
-        assert_eq!(got["spec"]["terminationGracePeriodSeconds"], 60);
+fn source(case: &Case) -> Source {
+    Source {
+        objects: case.objects.iter().map(object).collect(),
+        namespace: case.namespace_labels.clone(),
+        services: case.services.clone(),
     }
 }
 
+fn expected(case: &Case) -> Value {
+    let mut want = case.pod.clone();
+    if !case.expect.gates.is_empty() {
+        want["spec"]["readinessGates"] = case.expect.gates.iter().map(|g| json!({"conditionType": g})).collect();
+    }
+    for list in ["containers", "initContainers"] {
+        for c in want["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(lifecycle) = case.expect.lifecycles.get(c["name"].as_str().unwrap()) {
+                c["lifecycle"] = lifecycle.clone();
+            }
+        }
+    }
+    if let Some(grace) = case.expect.grace {
+        want["spec"]["terminationGracePeriodSeconds"] = json!(grace);
+    }
+    let said = [(SECONDS_ANNOTATION, &case.expect.seconds), (CONTAINERS_ANNOTATION, &case.expect.containers)];
+    for (annotation, value) in said {
+        if let Some(value) = value {
+            want["metadata"]["annotations"][annotation] = json!(value);
+        }
+    }
+    want
+}
+
 #[test]
-fn other_pods_are_left_alone() {
-    let table = [
-        (pod("Deployment"), json!({"workload": {"kind": "Deployment", "name": "api"}})),
-        // A ReplicaSet that only begins like the Deployment's.
-        (pod("ReplicaSet"), workload("Deployment")),
-        (pod("none"), workload("Deployment")),
-        (pod("none"), json!({"service": {"name": "other"}})),
-        (pod("none"), json!({"selector": {"matchLabels": {"app": "api"}}})),
-        (
-            pod("none"),
-            json!({"selector": {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]}}),
-        ),
-        (pod("none"), json!({"selector": {}})),
-    ];
-    for (pod, target) in table {
-        assert_eq!(run(&pod, vec![object("web", target.clone(), "30s")]), pod, "{target}");
+fn the_table() {
+    for case in cases() {
+        let source = source(&case);
+        let mut got = case.pod.clone();
+        json_patch::patch(&mut got, &patch(&case.pod, "shop", &source)).unwrap();
+        assert_eq!(got, expected(&case), "case {}", case.name);
+        assert_eq!(patch(&got, "shop", &source).0, [], "case {}: a second pass adds something", case.name);
     }
 }
 
+/// One object at a time, in any order, as an admission policy does it: the same Pod.
 #[test]
-fn other_gates_stay_and_two_objects_add_one_each() {
-    let mut p = pod("Deployment");
-    p["spec"]["readinessGates"] = json!([{"conditionType": "example.com/x"}]);
-    let long = "a".repeat(80);
-    let got =
-        run(&p, vec![object("web", workload("Deployment"), "5s"), object(&long, workload("Deployment"), "1500ms")]);
-    let gates: Vec<&str> = got["spec"]["readinessGates"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|g| g["conditionType"].as_str().unwrap())
-        .collect();
-    assert_eq!(gates.len(), 3);
-    assert_eq!(gates[0], "example.com/x");
-    assert!(gates[1].starts_with("gate.directlb.io/aaa") && gates[1].len() <= "gate.directlb.io/".len() + 63);
-    assert_eq!(gates[2], "gate.directlb.io/web");
-    // The longer drain counts.
-    assert_eq!(got["spec"]["terminationGracePeriodSeconds"], 35);
-}
-
-#[test]
-fn own_hooks_and_grace_periods_are_respected() {
-    let mut p = pod("Deployment");
-    p["spec"]["terminationGracePeriodSeconds"] = json!(120);
-    p["spec"]["containers"] = json!([
-        {"name": "own", "lifecycle": {"preStop": {"exec": {"command": ["x"]}}}},
-        {"name": "post", "lifecycle": {"postStart": {"exec": {"command": ["y"]}}}},
-    ]);
-    p["spec"]["initContainers"] = json!([{"name": "setup"}, {"name": "mesh", "restartPolicy": "Always"}]);
-    let got = run(&p, vec![object("web", workload("Deployment"), "10s")]);
-    let spec = &got["spec"];
-    assert_eq!(spec["containers"][0], p["spec"]["containers"][0]);
-    assert_eq!(spec["containers"][1]["lifecycle"]["preStop"], json!({"sleep": {"seconds": 10}}));
-    assert!(spec["containers"][1]["lifecycle"]["postStart"].is_object());
-    assert_eq!(spec["initContainers"][0], json!({"name": "setup"}));
-    assert_eq!(spec["initContainers"][1]["lifecycle"]["preStop"]["sleep"]["seconds"], 10);
-    assert_eq!(spec["terminationGracePeriodSeconds"], 130);
-}
-
-#[test]
-fn only_own_hooks_raise_nothing() {
-    let mut p = pod("Deployment");
-    p["spec"]["containers"] = json!([{"name": "own", "lifecycle": {"preStop": {"sleep": {"seconds": 3}}}}]);
-    let got = run(&p, vec![object("web", workload("Deployment"), "10s")]);
-    assert_eq!(got["spec"].get("terminationGracePeriodSeconds"), None);
-}
-
-#[test]
-fn opting_out() {
-    let web = || vec![object("web", workload("Deployment"), "10s")];
-    let mut p = pod("Deployment");
-    p["metadata"]["labels"]["directlb.io/inject"] = json!("disabled");
-    assert_eq!(run(&p, web()), p);
-    let namespace = BTreeMap::from([("directlb.io/inject".to_owned(), "disabled".to_owned())]);
-    assert_eq!(patch(&pod("Deployment"), "shop", &Source { objects: web(), namespace }).0, []);
-    for edit in [
-        json!({"spec": {"readinessGate": "Disabled", "drain": {"timeout": "0s"}}}),
-        json!({"spec": {"mode": "Plan"}}),
-        json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
-    ] {
-        let mut o = serde_json::to_value(&*web()[0]).unwrap();
-        json_patch::merge(&mut o, &edit);
-        let o: DirectLoadBalancer = serde_json::from_value(o).unwrap();
-        assert_eq!(run(&pod("Deployment"), vec![Arc::new(o)]), pod("Deployment"), "{edit}");
+fn the_order_of_objects_does_not_matter() {
+    for case in cases().into_iter().filter(|c| c.objects.len() > 1) {
+        for order in [[0, 1], [1, 0]] {
+            let mut got = case.pod.clone();
+            for i in order {
+                let one = Source { objects: vec![object(&case.objects[i])], ..source(&case) };
+                let step = patch(&got, "shop", &one);
+                json_patch::patch(&mut got, &step).unwrap();
+            }
+            assert_eq!(got, expected(&case), "case {}, order {order:?}", case.name);
+        }
     }
+}
+
+fn first() -> (Value, Source) {
+    let case = cases().remove(0);
+    (case.pod.clone(), source(&case))
+}
+
+#[test]
+fn fields_that_nobody_knows_yet_survive() {
+    let (mut pod, source) = first();
+    pod["spec"]["containers"][0]["fromTheFuture"] = json!({"kept": true});
+    let mut got = pod.clone();
+    json_patch::patch(&mut got, &patch(&pod, "shop", &source)).unwrap();
+    assert_eq!(got["spec"]["containers"][0]["fromTheFuture"], json!({"kept": true}));
+    assert_eq!(got["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], 30);
+}
+
+#[test]
+fn a_sidecar_that_comes_later_sleeps_too() {
+    let (pod, source) = first();
+    let mut got = pod.clone();
+    json_patch::patch(&mut got, &patch(&pod, "shop", &source)).unwrap();
+    // Another webhook adds its container; the API server asks again.
+    got["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "mesh", "image": "x"}));
+    let again = patch(&got, "shop", &source);
+    json_patch::patch(&mut got, &again).unwrap();
+    assert_eq!(got["spec"]["containers"][1]["lifecycle"]["preStop"]["sleep"]["seconds"], 30);
+    assert_eq!(got["spec"]["terminationGracePeriodSeconds"], 60, "raised once");
+    assert_eq!(got["metadata"]["annotations"][CONTAINERS_ANNOTATION], "app,mesh");
+}
+
+#[test]
+fn nonsense_in_the_annotation_is_nothing() {
+    let (mut pod, source) = first();
+    pod["metadata"]["annotations"] = json!({SECONDS_ANNOTATION: "-5", CONTAINERS_ANNOTATION: "nobody"});
+    let mut got = pod.clone();
+    json_patch::patch(&mut got, &patch(&pod, "shop", &source)).unwrap();
+    assert_eq!(got["spec"]["terminationGracePeriodSeconds"], 60);
+    assert_eq!(got["metadata"]["annotations"][SECONDS_ANNOTATION], "30");
+}
+
+#[test]
+fn an_object_that_is_being_deleted_adds_nothing() {
+    let (pod, mut source) = first();
+    let mut leaving = (*source.objects[0]).clone();
+    leaving.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+    source.objects = vec![Arc::new(leaving)];
+    assert_eq!(patch(&pod, "shop", &source).0, []);
+}
+
+#[test]
+fn status_says_what_a_policy_cannot_look_up() {
+    let case = cases().into_iter().find(|c| c.name == "service").unwrap();
+    let source = source(&case);
+    let said = status(&source.objects[0], &ObjectKey::new("shop", "web"), &source);
+    assert_eq!(said.gate.as_deref(), Some("gate.directlb.io/web"));
+    assert_eq!(said.sleep_seconds, 30);
+    assert_eq!(said.services[0].selector, BTreeMap::from([("app".to_owned(), "web".to_owned())]));
 }

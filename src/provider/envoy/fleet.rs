@@ -13,6 +13,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
+    drains::Drains,
     reports::Reports,
     snapshot::{self, Resources},
 };
@@ -37,6 +38,7 @@ pub struct EnvoyProvider {
     state: Arc<Mutex<State>>,
     snapshot: Arc<watch::Sender<Snapshot>>,
     reports: Reports,
+    drains: Drains,
 }
 
 struct State {
@@ -70,11 +72,12 @@ pub struct ExpectedProxy {
 impl EnvoyProvider {
     /// An empty provider.
     #[must_use]
-    pub fn new(reports: Reports) -> Self {
+    pub fn new(reports: Reports, drains: Drains) -> Self {
         Self {
             state: Arc::new(Mutex::new(State { objects: BTreeMap::new(), unplanned: None })),
             snapshot: Arc::new(watch::Sender::new(None)),
             reports,
+            drains,
         }
     }
 
@@ -130,6 +133,7 @@ impl EnvoyProvider {
                 let verdict = judge(&self.reports, proxies, &cluster, target, &group.config, registered, now);
                 t.health = verdict.health;
                 t.answering = verdict.answering;
+                t.healthy_since = verdict.healthy_since;
                 t.active = verdict.active;
             }
         }
@@ -199,18 +203,38 @@ impl EnvoyProvider {
             }
             apply(&mut entry.in_force, step);
         }
-        entry.rendered = snapshot::render(&BTreeMap::from([(key.clone(), entry.in_force.clone())]));
+        let rendered = snapshot::render(&BTreeMap::from([(key.clone(), entry.in_force.clone())]));
+        self.note_drains(key, plan, &entry.rendered, &rendered, now);
+        entry.rendered = rendered;
         self.publish(&state);
+    }
+
+    /// Remembers which versions of endpoints make targets drain.
+    fn note_drains(&self, key: &ObjectKey, plan: &Plan, before: &Resources, after: &Resources, now: Time) {
+        let draining: BTreeSet<String> = plan
+            .steps
+            .iter()
+            .filter_map(|s| match s {
+                Step::Drain { group, .. } => Some(snapshot::cluster_name(key, group)),
+                _ => None,
+            })
+            .collect();
+        let (before, after) = (before.of(snapshot::Kind::Endpoints), after.of(snapshot::Kind::Endpoints));
+        for (cluster, resource) in after {
+            if before.get(cluster).is_none_or(|old| old.version != resource.version) {
+                self.drains.published(cluster, &resource.version, draining.contains(cluster), now);
+            }
+        }
+        before.keys().filter(|c| !after.contains_key(*c)).for_each(|c| self.drains.forget(c));
     }
 
     /// Forgets an object that is gone; returns whether it was known.
     pub fn forget(&self, key: &ObjectKey) -> bool {
         let mut state = self.lock();
-        let known = state.objects.remove(key).is_some();
-        if known {
-            self.publish(&state);
-        }
-        known
+        let Some(entry) = state.objects.remove(key) else { return false };
+        entry.rendered.of(snapshot::Kind::Endpoints).keys().for_each(|c| self.drains.forget(c));
+        self.publish(&state);
+        true
     }
 
     /// Objects that are in force.
@@ -242,6 +266,7 @@ impl EnvoyProvider {
 struct Verdict {
     health: Health,
     answering: bool,
+    healthy_since: Option<Time>,
     active: Option<u64>,
 }
 
@@ -260,6 +285,7 @@ fn judge(
     let mut active = Some(0);
     let mut reported = false;
     let mut answering = false;
+    let mut healthy_since = None;
     for proxy in proxies {
         let report = if proxy.reporting { reports.endpoint(&proxy.name, cluster, target) } else { None };
         let Some(report) = report else {
@@ -268,8 +294,9 @@ fn judge(
             continue;
         };
         reported = true;
-        if report.healthy {
+        if let Some(since) = report.healthy_since {
             answering = true;
+            healthy_since = healthy_since.max(Some(since));
         } else {
             unhealthy.insert(proxy.name.clone());
         }
@@ -297,5 +324,6 @@ fn judge(
         registered.healthy_once = true;
         Health::Healthy
     };
-    Verdict { health, answering, active }
+    let healthy_since = healthy_since.filter(|_| health == Health::Healthy);
+    Verdict { health, answering, healthy_since, active }
 }

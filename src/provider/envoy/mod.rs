@@ -4,6 +4,7 @@
 //! what the proxies say about each endpoint (metrics service); [`relay`] tells it to the other replicas; [`fleet`] holds
 //! what is in force and ties these together.
 
+pub mod drains;
 pub mod fleet;
 pub mod relay;
 pub mod reports;

@@ -41,8 +41,8 @@ const ACK_LIFE: Duration = Duration::from_secs(10);
 /// What a proxy says about an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndpointReport {
-    /// It takes new traffic: its checks pass, and it is not draining.
-    pub healthy: bool,
+    /// Since which export it takes new traffic (its checks pass, and it is not draining); `None`: it does not.
+    pub healthy_since: Option<Time>,
     /// Open connections to it.
     pub cx_active: u64,
     /// Requests in progress on it.
@@ -228,9 +228,10 @@ impl Reports {
                 }
                 continue;
             }
-            let next = clusters(resource);
+            let mut next = clusters(resource, now);
             let changed = self.write(|s| {
                 let proxy = s.proxies.entry(proxy.to_owned()).or_default();
+                keep_since(&proxy.clusters, &mut next);
                 let changed = changed(&proxy.clusters, &next);
                 *proxy = Proxy { last: now, clusters: next };
                 changed
@@ -283,7 +284,18 @@ fn metrics(resource: &ResourceMetrics) -> impl Iterator<Item = (&str, &NumberDat
     })
 }
 
-fn clusters(resource: &ResourceMetrics) -> Clusters {
+/// What was healthy before has been so since then.
+fn keep_since(old: &Clusters, new: &mut Clusters) {
+    for (name, endpoints) in new {
+        let Some(old) = old.get(name) else { continue };
+        for (key, report) in endpoints {
+            let before = old.get(key).and_then(|r| r.healthy_since);
+            report.healthy_since = report.healthy_since.map(|now| before.unwrap_or(now));
+        }
+    }
+}
+
+fn clusters(resource: &ResourceMetrics, now: Time) -> Clusters {
     let mut out = Clusters::new();
     for (name, point) in metrics(resource) {
         let Some((_, field)) = name.rsplit_once('.') else { continue };
@@ -291,7 +303,7 @@ fn clusters(resource: &ResourceMetrics) -> Clusters {
         let value = value(point);
         let report = out.entry(cluster).or_default().entry(key).or_default();
         match field {
-            "healthy" => report.healthy = value > 0,
+            "healthy" => report.healthy_since = (value > 0).then_some(now),
             "cx_active" => report.cx_active = value,
             "rq_active" => report.rq_active = value,
             _ => {}
@@ -373,8 +385,8 @@ fn changed(old: &Clusters, new: &Clusters) -> BTreeSet<ObjectKey> {
         let differs = was.len() != is.len()
             || is.iter().any(|(key, now)| {
                 was.get(key).is_none_or(|before| {
-                    before.healthy != now.healthy
-                        || (!now.healthy
+                    before.healthy_since.is_some() != now.healthy_since.is_some()
+                        || (now.healthy_since.is_none()
                             && ((before.cx_active > 0) != (now.cx_active > 0)
                                 || (before.rq_active > 0) != (now.rq_active > 0)))
                 })
@@ -442,7 +454,7 @@ mod tests {
         reports.ingest(&first, false);
         assert_eq!(changes.try_recv().unwrap(), ObjectKey::new("shop", "web"));
         let got = reports.endpoint("edge1", CLUSTER, &target("u1")).unwrap();
-        assert_eq!(got, EndpointReport { healthy: false, cx_active: 0, rq_active: 3 });
+        assert_eq!(got, EndpointReport { healthy_since: None, cx_active: 0, rq_active: 3 });
         assert_eq!(reports.last("edge1"), Some(Time(7)));
         // The same again tells nothing.
         reports.ingest(&first, false);

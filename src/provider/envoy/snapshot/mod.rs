@@ -178,6 +178,7 @@ pub(crate) fn sample(listeners: &[(&str, u8)]) -> Observed {
             health_port: None,
             health: Health::Unknown,
             answering: false,
+            healthy_since: None,
             active: None,
         };
         observed.groups.insert(id.clone(), ObservedGroup { config, targets: BTreeMap::from([(target, state)]) });

@@ -14,7 +14,7 @@ use futures::Stream;
 use tokio::sync::{mpsc, watch};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{fleet::Snapshot, reports::Reports};
+use super::{drains::Drains, fleet::Snapshot, reports::Reports};
 use crate::model::Time;
 use stream::StreamState;
 
@@ -23,6 +23,7 @@ use stream::StreamState;
 pub struct Xds {
     snapshots: watch::Receiver<Snapshot>,
     reports: Reports,
+    drains: Drains,
     clock: Arc<dyn Fn() -> Time + Send + Sync>,
 }
 
@@ -32,9 +33,10 @@ impl Xds {
     pub fn new(
         snapshots: watch::Receiver<Snapshot>,
         reports: Reports,
+        drains: Drains,
         clock: Arc<dyn Fn() -> Time + Send + Sync>,
     ) -> Self {
-        Self { snapshots, reports, clock }
+        Self { snapshots, reports, drains, clock }
     }
 }
 
@@ -87,8 +89,12 @@ impl Xds {
                             node = state.node().to_owned();
                             tracing::info!(proxy = %node, fleet = %state.fleet(), "proxy connected");
                         }
-                        if let Some(stream::Outcome { kind, rejected: Some(detail) }) = &outcome {
-                            tracing::error!(proxy = %node, ?kind, %detail, "proxy refused its configuration");
+                        if let Some(outcome) = &outcome {
+                            if let Some(detail) = &outcome.rejected {
+                                let kind = outcome.kind;
+                                tracing::error!(proxy = %node, ?kind, %detail, "proxy refused its configuration");
+                            }
+                            self.drains.acked(&node, &outcome.endpoints, (self.clock)());
                         }
                         if !node.is_empty() {
                             self.reports.acked(&node, state.fleet(), state.acks());

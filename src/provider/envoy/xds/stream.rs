@@ -29,6 +29,8 @@ pub(super) struct Outcome {
     pub kind: Kind,
     /// Why it was refused; `None`: accepted.
     pub rejected: Option<String>,
+    /// Versions of endpoints that are in force now.
+    pub endpoints: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +44,8 @@ pub(super) struct StreamState {
     /// Listeners sent and not acknowledged: the nonce, and what the proxy carries once it has acknowledged it.
     in_flight: Vec<(String, BTreeMap<String, String>)>,
     carried: BTreeMap<String, String>,
+    /// Endpoints sent and not acknowledged, by nonce.
+    endpoints: BTreeMap<String, BTreeMap<String, String>>,
     rejected: BTreeMap<Kind, String>,
 }
 
@@ -138,7 +142,8 @@ impl StreamState {
                 self.carried = carried;
             }
         }
-        Some(Outcome { kind, rejected })
+        let endpoints = self.endpoints.remove(&request.response_nonce).filter(|_| rejected.is_none());
+        Some(Outcome { kind, rejected, endpoints: endpoints.unwrap_or_default() })
     }
 
     /// What is to be sent now, in this order.
@@ -158,7 +163,11 @@ impl StreamState {
             out.push(response);
         }
         // Removing an assignment or a certificate breaks nothing: the proxy no longer asks for it.
-        out.extend(self.delta(Kind::Endpoints, resources, true, true));
+        if let Some(response) = self.delta(Kind::Endpoints, resources, true, true) {
+            let versions = response.resources.iter().map(|r| (r.name.clone(), r.version.clone())).collect();
+            self.endpoints.insert(response.nonce.clone(), versions);
+            out.push(response);
+        }
         out.extend(self.delta(Kind::Secret, resources, true, true));
         if self.warming.is_some() {
             return out;

@@ -1,0 +1,50 @@
+//! The chart, installed another way for a while.
+
+use serde_json::Value;
+
+use crate::{SYSTEM, cluster, eventually, secs};
+
+/// Upgrades the release to the lab's values and these, and waits until the controllers have been replaced.
+pub fn upgrade(set: &[&str]) {
+    let root = &cluster().root;
+    let mut helm = cluster().tool("helm");
+    helm.args(["upgrade", "--install", "directlb"]).arg(root.join("charts/directlb"));
+    helm.args(["-n", SYSTEM, "--timeout", "180s", "--values"]).arg(root.join("e2e/values.yaml"));
+    for value in set {
+        helm.args(["--set", value]);
+    }
+    let done = helm.output().expect("helm");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let args = ["rollout", "status", "deployment/directlb-controller", "-n", SYSTEM, "--timeout=180s"];
+    cluster().kubectl(&args);
+}
+
+/// Has gates put into Pods by `Policy` or `Webhook` alone; back to what the chart does by itself when it is dropped.
+pub struct Injection;
+
+impl Injection {
+    /// Returns once the other way is gone: for half a minute both are there.
+    #[must_use]
+    pub fn by(way: &str) -> Self {
+        upgrade(&[&format!("injection={way}")]);
+        let this = Self;
+        let is = |resource: &str| cluster().get(&[resource, "directlb"]) != Value::Null;
+        eventually(&format!("injection by {way} alone"), secs(90), || {
+            let (policy, webhook) = (is("mutatingadmissionpolicy"), is("mutatingwebhookconfiguration"));
+            if (policy, webhook) == (way == "Policy", way == "Webhook") {
+                Ok(())
+            } else {
+                Err(format!("policy: {policy}, webhook: {webhook}"))
+            }
+        });
+        this
+    }
+}
+
+impl Drop for Injection {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            upgrade(&[]);
+        }
+    }
+}
