@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 LAB := python3 e2e/lab/lab.py
 E2E := python3 e2e/run.py
+BENCH := python3 e2e/bench
 CARGO_DENY_VERSION := 0.20.2
 CACHE := $(or $(DIRECTLB_CACHE),$(HOME)/.cache/directlb)
 # How many seeds the simulation runs.
@@ -34,6 +35,16 @@ test-unit: ## Tests that need no cluster (the real Envoy is fetched once)
 .PHONY: test-e2e
 test-e2e: ## End-to-end tests in the lab, which is taken down afterwards
 	$(E2E)
+
+.PHONY: bench-rollout bench-gate bench-idle
+bench-rollout: ## Requests that fail in rollouts, beside other ways (about 25 minutes; target/reports/rollout.json)
+	$(BENCH) rollout
+
+bench-gate: ## How fast gates open and drains begin (target/reports/gate.json)
+	$(BENCH) gate
+
+bench-idle: ## Memory and CPU of a controller at rest (target/reports/idle.json)
+	$(BENCH) idle
 
 .PHONY: lab-up
 lab-up: ## Build (once) and start the lab: a real Kubernetes in network namespaces

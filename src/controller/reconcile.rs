@@ -332,6 +332,10 @@ fn next(stage: &Stage, now: Time) -> Action {
         .any(|t| t.draining_since.is_none() && t.health != crate::model::Health::Healthy);
     let held = !stage.plan.holds.is_empty();
     let mut after = if waiting || unsettled || held { SOON } else { RESYNC };
+    // Its Pods' gates are opened when its grace has passed.
+    if !stage.resolved.desired.problems.is_empty() && stage.in_force.listeners.is_empty() {
+        after = after.min(NOT_ACCEPTED_GRACE + Duration::from_secs(1));
+    }
     if let Some(at) = stage.wake_at {
         // A little late rather than a little early: early would find nothing to do.
         after = after.min(at.since(now) + Duration::from_millis(10));

@@ -180,17 +180,25 @@ pub async fn keep(
         make: mutating,
         same: |a, b| a.webhooks == b.webhooks,
         wanted: |i| i != Injector::Policy,
+        needs_policy: false,
     });
-    let v = keeper.clone().keep(Kind { make: validating, same: |a, b| a.webhooks == b.webhooks, wanted: |_| true });
+    let v = keeper.clone().keep(Kind {
+        make: validating,
+        same: |a, b| a.webhooks == b.webhooks,
+        wanted: |_| true,
+        needs_policy: false,
+    });
     let p = keeper.clone().keep(Kind {
         make: |params, _, owner| policy::policy(params, owner),
         same: |a, b| a.spec == b.spec,
         wanted: |i| i != Injector::Webhook,
+        needs_policy: false,
     });
     let b = keeper.keep(Kind {
         make: |_, _, owner| policy::binding(owner),
         same: |a, b| a.spec == b.spec,
         wanted: |i| i != Injector::Webhook,
+        needs_policy: true,
     });
     tokio::join!(decisions(kube, injection, decide), m, v, p, b);
 }
@@ -247,6 +255,8 @@ struct Kind<K> {
     /// Whether the part that matters is the same.
     same: fn(&K, &K) -> bool,
     wanted: fn(Injector) -> bool,
+    /// The API server refuses it as long as there is no policy.
+    needs_policy: bool,
 }
 
 #[derive(Clone)]
@@ -301,6 +311,15 @@ impl Keeper {
     where
         K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Serialize,
     {
+        if kind.needs_policy {
+            let policies: Api<MutatingAdmissionPolicy> = Api::all(self.kube.clone());
+            for _ in 0..20 {
+                if policies.get_opt(NAME).await?.is_some() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
         let roles: Api<ClusterRole> = Api::all(self.kube.clone());
         let owner = roles.get_opt(&self.params.cluster_role).await?.and_then(|r| r.owner_ref(&()));
         let mut want = (kind.make)(&self.params, ca_pem, owner.as_ref());

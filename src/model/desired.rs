@@ -276,6 +276,8 @@ pub enum TargetState {
     Serving,
     /// Its containers are not ready: no new connections, and it stays registered if it is.
     NotReady,
+    /// Its node does not answer: as `NotReady`, and its gate stays as it is.
+    NodeLost,
     /// It has a deletionTimestamp: no new connections, drain, deregister.
     Terminating,
 }

@@ -15,9 +15,8 @@ pub(super) fn serves(target: &ObservedTarget, desired: Option<&DesiredTarget>) -
     target.draining_since.is_none()
         && match target.health {
             Health::Healthy => true,
-            Health::Unknown | Health::Pending { .. } => {
-                desired.is_some_and(|d| d.gate_open && d.state != TargetState::NotReady)
-            }
+            Health::Unknown | Health::Pending { .. } => desired
+                .is_some_and(|d| d.gate_open && !matches!(d.state, TargetState::NotReady | TargetState::NodeLost)),
             Health::Unhealthy { .. } => false,
         }
 }
@@ -56,7 +55,9 @@ pub(super) fn register(desired: &Desired, observed: &Observed, now: Time, steps:
                 (TargetState::Serving, None) => steps.push(add(id, target, want, None)),
                 // A controller that has just started does not know what an earlier one registered; an open gate does.
                 // Whether the Pod may then stop taking traffic is decided as for any other (see `leave`).
-                (TargetState::NotReady | TargetState::Terminating, None) if fresh(current) && want.gate_open => {
+                (TargetState::NotReady | TargetState::NodeLost | TargetState::Terminating, None)
+                    if fresh(current) && want.gate_open =>
+                {
                     steps.push(add(id, target, want, None));
                 }
                 // A Pod that is leaving when the controller starts may still hold connections.
@@ -150,7 +151,7 @@ pub(super) fn leave(
 fn leaving(desired: &Desired, want: &Group, target: &TargetId) -> Option<Leave> {
     match want.targets.get(target).map(|t| t.state) {
         Some(TargetState::Serving) => None,
-        Some(TargetState::NotReady) => Some(Leave::Pause),
+        Some(TargetState::NotReady | TargetState::NodeLost) => Some(Leave::Pause),
         Some(TargetState::Terminating) => Some(Leave::Drain),
         None => Some(match desired.departed.get(target) {
             Some(Departed::Dead) => Leave::Remove,

@@ -244,7 +244,7 @@ fn holds_say_which_pods() {
 // Generated inputs.
 
 fn any_state() -> impl Strategy<Value = TargetState> {
-    prop_oneof![4 => Just(Serving), 1 => Just(NotReady), 2 => Just(Terminating)]
+    prop_oneof![4 => Just(Serving), 1 => Just(NotReady), 1 => Just(TargetState::NodeLost), 2 => Just(Terminating)]
 }
 
 fn any_health() -> impl Strategy<Value = Health> {

@@ -36,13 +36,26 @@ fn condition_is_true(pod: &Pod, type_: &str) -> bool {
     conditions.into_iter().flatten().any(|c| c.type_ == type_ && c.status == "True")
 }
 
-/// What the state of a Pod that has not ended asks for. By `ContainersReady`, never by `Ready`: that one waits for the
-/// gate, which waits for the registration, which would wait for `Ready`.
+/// Whether the control plane has marked the Pod, as its node does not answer: `Ready` is False although everything that
+/// makes a Pod ready is there, and gives no reason, which a kubelet always does (`ReadinessGatesNotReady`).
+fn node_lost(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|s| s.conditions.as_ref());
+    let unexplained = |reason: Option<&str>| reason.unwrap_or_default().is_empty();
+    let marked = conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c.type_ == "Ready" && c.status == "False" && unexplained(c.reason.as_deref()));
+    let gates = pod.spec.as_ref().and_then(|s| s.readiness_gates.as_ref());
+    marked && gates.into_iter().flatten().all(|g| condition_is_true(pod, &g.condition_type))
+}
+
+/// What the state of a Pod that has not ended asks for. By `ContainersReady`, not by `Ready`: that one waits for the gate,
+/// which waits for the registration, which would wait for `Ready`. Only a lost node shows in `Ready` alone.
 pub(crate) fn state(pod: &Pod) -> TargetState {
     if pod.metadata.deletion_timestamp.is_some() {
         TargetState::Terminating
     } else if condition_is_true(pod, "ContainersReady") {
-        TargetState::Serving
+        if node_lost(pod) { TargetState::NodeLost } else { TargetState::Serving }
     } else {
         TargetState::NotReady
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::{
     api::GateReason,
-    model::{Desired, Group, GroupId, Health, Observed, TargetState},
+    model::{Desired, Group, GroupId, Health, Observed, TargetId, TargetState},
 };
 
 /// What a gate's verdict depends on, besides the groups.
@@ -64,6 +64,7 @@ pub fn gate(ctx: &GateContext<'_>, uid: &str, groups: &BTreeSet<GroupId>, is_ope
         return Some(GateVerdict::open(R::NotTargeted, "no listener or rule targets the Pod"));
     }
     let mut waiting: Vec<GateVerdict> = Vec::new();
+    let mut held = false;
     for id in groups {
         let Some(group) = ctx.desired.groups.get(id) else { continue };
         let Some((target, want)) = group.targets.iter().find(|(t, _)| t.uid == uid) else {
@@ -73,6 +74,13 @@ pub fn gate(ctx: &GateContext<'_>, uid: &str, groups: &BTreeSet<GroupId>, is_ope
         match want.state {
             // The Pod is leaving: its readiness no longer matters to anybody.
             TargetState::Terminating => return None,
+            // Open, it must stay so: it is what tells a lost node from a Pod that waits for its gate.
+            TargetState::NodeLost => return None,
+            // Held in service, as nothing else serves: a controller that starts anew knows it by its open gate.
+            TargetState::NotReady if is_open && serves(ctx.in_force, id, target) => {
+                held = true;
+                continue;
+            }
             TargetState::NotReady => {
                 waiting.push(GateVerdict::shut(R::ContainersNotReady, "the Pod's containers are not ready"));
                 continue;
@@ -94,11 +102,17 @@ pub fn gate(ctx: &GateContext<'_>, uid: &str, groups: &BTreeSet<GroupId>, is_ope
         });
     }
     match waiting.into_iter().max_by_key(|v| severity(v.reason)) {
+        None if held => None,
         None => Some(GateVerdict::open(R::Healthy, "registered and healthy on every listener, rule and proxy")),
         // On an unknown an open gate stays open.
         Some(v) if is_open && matches!(v.reason, R::Registering | R::NoProxies) => None,
         Some(v) => Some(v),
     }
+}
+
+fn serves(in_force: &Observed, id: &GroupId, target: &TargetId) -> bool {
+    let have = in_force.groups.get(id).and_then(|g| g.targets.get(target));
+    have.is_some_and(|h| h.draining_since.is_none() && !matches!(h.health, Health::Unhealthy { .. }))
 }
 
 fn severity(reason: GateReason) -> u8 {

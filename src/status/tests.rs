@@ -237,7 +237,11 @@ fn gates() {
     // Leaving.
     w.want(1).state = TargetState::Terminating;
     assert_eq!(w.gate(1, true), None);
+    // Not ready: shut as soon as it takes no traffic, open as long as it is held in service.
     w.want(1).state = TargetState::NotReady;
+    assert_eq!(w.gate(1, false).unwrap().1, GateReason::ContainersNotReady);
+    assert_eq!(w.gate(1, true), None);
+    w.target(1).draining_since = Some(Time(1));
     assert_eq!(w.gate(1, true).unwrap().1, GateReason::ContainersNotReady);
     // Not registered yet.
     w.want(2).state = TargetState::Serving;

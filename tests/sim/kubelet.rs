@@ -81,6 +81,21 @@ pub fn set_condition(pod: &mut Value, kind: &str, status: bool, now: jiff::Times
     }
 }
 
+/// Sets Ready as the kubelet does: with a reason where it is False.
+fn set_ready(pod: &mut Value, now: jiff::Timestamp) {
+    let ready = computed_ready(pod);
+    set_condition(pod, "Ready", ready, now);
+    let reason = match (ready, condition(pod, "ContainersReady")) {
+        (true, _) => Value::Null,
+        (false, true) => "ReadinessGatesNotReady".into(),
+        (false, false) => "ContainersNotReady".into(),
+    };
+    let conditions = pod["status"]["conditions"].as_array_mut().into_iter().flatten();
+    for c in conditions.filter(|c| c["type"] == "Ready") {
+        c["reason"] = reason.clone();
+    }
+}
+
 /// Whether the Pod's condition of this type is True.
 pub fn condition(pod: &Value, kind: &str) -> bool {
     let mut all = pod["status"]["conditions"].as_array().into_iter().flatten();
@@ -189,7 +204,7 @@ impl Kubelets {
         }
         if !pod["status"]["podIP"].is_null() && condition(&pod, "Ready") != computed_ready(&pod) {
             let now = self.api.now();
-            self.api.edit_status("Pod", key, |p| set_condition(p, "Ready", computed_ready(p), now));
+            self.api.edit_status("Pod", key, |p| set_ready(p, now));
         }
     }
 
@@ -230,11 +245,10 @@ impl Kubelets {
                     p["status"]["podIP"] = ip.clone().into();
                     p["status"]["podIPs"] = json!([{"ip": ip}]);
                     p["status"]["hostIP"] = "192.0.2.1".into();
-                    for (kind, status) in
-                        [("PodScheduled", true), ("Initialized", true), ("ContainersReady", false), ("Ready", false)]
-                    {
+                    for (kind, status) in [("PodScheduled", true), ("Initialized", true), ("ContainersReady", false)] {
                         set_condition(p, kind, status, now);
                     }
+                    set_ready(p, now);
                 });
             }
             Act::Ready if !leaving => set_containers_ready(&self.api, key, true),
@@ -267,7 +281,6 @@ pub fn set_containers_ready(api: &ApiServer, key: &str, ready: bool) {
     let now = api.now();
     api.edit_status("Pod", key, |p| {
         set_condition(p, "ContainersReady", ready, now);
-        let pod_ready = computed_ready(p);
-        set_condition(p, "Ready", pod_ready, now);
+        set_ready(p, now);
     });
 }

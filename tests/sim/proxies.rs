@@ -12,6 +12,7 @@ use directlb::provider::envoy::{
     snapshot::Kind,
 };
 use envoy_types::pb::envoy::config::{
+    cluster::v3::Cluster,
     core::v3::{HealthStatus, address::Address, socket_address::PortSpecifier},
     endpoint::v3::{ClusterLoadAssignment, lb_endpoint::HostIdentifier},
 };
@@ -42,6 +43,8 @@ pub struct View {
     pub listeners: BTreeMap<String, String>,
     /// By cluster and UID: its last check passed.
     pub healthy: BTreeMap<(String, String), bool>,
+    /// Clusters without health checks: whatever is in them counts as healthy.
+    pub unchecked: BTreeSet<String>,
     /// The replica that it has them from.
     pub served_by: usize,
 }
@@ -117,6 +120,12 @@ fn apply(replica: &Replica, view: &mut View) {
     view.served_by = replica.id;
     let none = Arc::default();
     let resources = fleets.get("default").unwrap_or(&none);
+    view.unchecked = resources
+        .of(Kind::Cluster)
+        .iter()
+        .filter(|(_, r)| Cluster::decode(r.body.value.as_slice()).unwrap().health_checks.is_empty())
+        .map(|(name, _)| name.clone())
+        .collect();
     view.endpoints.clear();
     for resource in resources.of(Kind::Endpoints).values() {
         let assignment = ClusterLoadAssignment::decode(resource.body.value.as_slice()).unwrap();
@@ -149,7 +158,8 @@ fn check(api: &ApiServer, view: &mut View) {
         .filter_map(|p| p["metadata"]["uid"].as_str().map(str::to_owned))
         .collect();
     for e in &view.endpoints {
-        view.healthy.insert((e.cluster.clone(), e.uid.clone()), answering.contains(&e.uid));
+        let passes = view.unchecked.contains(&e.cluster) || answering.contains(&e.uid);
+        view.healthy.insert((e.cluster.clone(), e.uid.clone()), passes);
     }
 }
 

@@ -40,6 +40,8 @@ fn made(namespace: &str, pod: &Value) -> Value {
     let done = cluster().kubectl_with(&args, &pod.to_string());
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let mut made: Value = serde_json::from_slice(&done.stdout).expect("JSON");
+    // What the API server adds differs from one request to the next.
+    made.as_object_mut().expect("a Pod").remove("status");
     for field in ["uid", "creationTimestamp", "managedFields"] {
         made["metadata"].as_object_mut().expect("metadata").remove(field);
     }

@@ -1,0 +1,159 @@
+"""How fast gates open and drains begin: a burst of 200 Pods, then Pods deleted one by one.
+
+Gates by the controller's own histogram (from the last proxy's first healthy report to the condition); the burst and the
+drains from outside, by watching the API server and asking both proxies.
+"""
+
+import ctypes
+import http.client
+import json
+import os
+import threading
+import time
+
+from common import NAMESPACE, Api, Namespace, apply, controllers, kubectl, lab, leader, machine, say, table, wait, write
+from fake import PORT, FakeNode, Pool, address, load_balancer, running
+
+BURST = 200
+DELETIONS = 60
+GATE = "gate.directlb.io/web"
+CLONE_NEWNET = 0x40000000
+
+
+def histogram(pod: str, name: str) -> dict[float, int]:
+    """Cumulative counts by upper bound, of one replica."""
+    text = kubectl("get", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8080/proxy/metrics")
+    out = {}
+    for line in text.splitlines():
+        if line.startswith(f"{name}_bucket"):
+            bound, count = line.split('le="')[1].split('"} ')
+            out[float(bound.replace("+Inf", "inf"))] = int(float(count))
+    return out
+
+
+def quantile(before: dict[float, int], after: dict[float, int], q: float) -> float:
+    """As Prometheus' histogram_quantile, in milliseconds."""
+    counts = [(b, after[b] - before.get(b, 0)) for b in sorted(after)]
+    total = counts[-1][1]
+    low, seen = 0.0, 0
+    for bound, count in counts:
+        if count >= q * total and total:
+            if bound == float("inf"):
+                return low * 1000
+            inside = count - seen
+            return 1000 * (low + (bound - low) * ((q * total - seen) / inside if inside else 1))
+        low, seen = bound, count
+    return float("nan")
+
+
+class Watch(threading.Thread):
+    """When each Pod's gate opened, as a client of the API server sees it."""
+
+    def __init__(self, api: Api, namespace: str):
+        super().__init__(daemon=True)
+        self.http = http.client.HTTPConnection("127.0.0.1", api.port)
+        self.path = f"/api/v1/namespaces/{namespace}/pods?watch=true&timeoutSeconds=600"
+        self.opened: dict[str, float] = {}
+        self.start()
+
+    def run(self) -> None:
+        self.http.request("GET", self.path)
+        for line in self.http.getresponse():
+            event = json.loads(line)
+            meta = event["object"]["metadata"]
+            for c in event["object"].get("status", {}).get("conditions", []):
+                if c["type"] == GATE and c["status"] == "True":
+                    self.opened.setdefault(meta["name"], time.monotonic())
+
+
+class Proxy(threading.Thread):
+    """Asks one proxy's admin interface, in its own network, when an endpoint began to drain."""
+
+    def __init__(self, netns: str):
+        super().__init__(daemon=True)
+        self.netns = netns
+        self.wanted: str | None = None
+        self.seen: float | None = None
+        self.go = threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        fd = os.open(f"/run/netns/{self.netns}", os.O_RDONLY)
+        if ctypes.CDLL(None, use_errno=True).setns(fd, CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), "setns")
+        os.close(fd)
+        admin = http.client.HTTPConnection("127.0.0.1", 19000)
+        while True:
+            self.go.wait()
+            admin.request("GET", "/clusters")
+            text = admin.getresponse().read().decode()
+            mine = [line for line in text.splitlines() if f"::{self.wanted}::health_flags" in line]
+            if not mine or any("eds_status_draining" in line or "/eds_draining" in line for line in mine):
+                self.seen = time.monotonic()
+                self.go.clear()
+            else:
+                time.sleep(0.002)
+
+    def watch(self, endpoint: str) -> None:
+        self.wanted, self.seen = endpoint, None
+        self.go.set()
+
+
+def percentile(values: list[float], q: float) -> float:
+    values = sorted(values)
+    return values[min(len(values) - 1, round(q * (len(values) - 1)))]
+
+
+def burst(api: Api, pool: Pool, ns: str) -> dict:
+    path = f"/api/v1/namespaces/{ns}/pods"
+    pods = [("web", f"web-{i}", i) for i in range(BURST)]
+    pool.make(ns, pods, ready=False)
+    watch = Watch(api, ns)
+    time.sleep(2)
+    replicas = controllers()
+    name = "directlb_gate_open_latency_seconds"
+    before = {pod: histogram(pod, name) for pod in replicas}
+    say(f"{BURST} Pods become ready at once")
+    begun = time.monotonic()
+    pool.each(pods, lambda c, p: c.patch_status(f"{path}/{p[1]}", running(p[2], ready=True)))
+    patched = time.monotonic()
+    wait("every gate is open", 60, lambda: len(watch.opened) == BURST)
+    lead = leader()
+    after = histogram(lead, name)
+    last = max(watch.opened.values())
+    return {
+        "gate_p50_ms": round(quantile(before[lead], after, 0.5), 1),
+        "gate_p99_ms": round(quantile(before[lead], after, 0.99), 1),
+        "burst_pods": BURST,
+        # From the moment at which the last Pod was ready for its kubelet.
+        "burst_s": round(last - patched, 2),
+        "burst_with_patching_s": round(last - begun, 2),
+    }
+
+
+def drains(api: Api, env: dict, ns: str) -> dict:
+    proxies = [Proxy(n["netns"]) for n in env["nodes"] if n["edge"]]
+    c = api.connection()
+    took = []
+    say(f"{DELETIONS} Pods are deleted, one after the other")
+    for i in range(DELETIONS):
+        for p in proxies:
+            p.watch(f"{address(i)}:{PORT}")
+        begun = time.monotonic()
+        c.request("DELETE", f"/api/v1/namespaces/{ns}/pods/web-{i}?gracePeriodSeconds=60")
+        wait("both proxies drain it", 30, lambda: all(p.seen for p in proxies))
+        took.append(1000 * (max(p.seen for p in proxies) - begun))
+        time.sleep(0.2)
+    return {"weight0_p50_ms": round(percentile(took, 0.5), 1), "weight0_p99_ms": round(percentile(took, 0.99), 1),
+            "weight0_max_ms": round(max(took), 1), "weight0_samples": len(took)}
+
+
+def main(keep: bool) -> int:
+    with lab(keep) as env, Namespace("bench-gate") as ns, Api() as api, FakeNode(api, env):
+        pool = Pool(api, threads=16)
+        apply(load_balancer(ns.name, "web", "web"))
+        report = burst(api, pool, ns.name) | drains(api, env, ns.name)
+        pool.delete(ns.name, [f"web-{i}" for i in range(BURST)])
+    table([{"measure": k, "value": v} for k, v in report.items()], ["measure", "value"])
+    write("gate.json", report | {"machine": machine()})
+    return 0
