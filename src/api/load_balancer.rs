@@ -41,6 +41,7 @@ use super::{HumanDuration, PortRef, status::DirectLoadBalancerStatus};
     validation = Rule::new("has(self.className) == has(oldSelf.className)").message("className is immutable: it can neither be added nor removed later"),
     validation = Rule::new("!(has(self.target) && has(self.targets))").message("give either target or targets, not both"),
     validation = Rule::new("has(self.target) || has(self.targets) || self.listeners.all(l, has(l.target) || has(l.targets))").message("give a target: in spec, or in every listener"),
+    validation = Rule::new("!has(self.targets) || self.targets.filter(t, t.weight > 0).size() <= 1 || self.listeners.all(l, l.protocol != 'UDP' || has(l.target) || has(l.targets))").message("a UDP listener sends to one target: give at most one a weight above 0"),
     validation = Rule::new("self.listeners.all(a, self.listeners.exists_one(b, a.port == b.port && (a.protocol == 'UDP') == (b.protocol == 'UDP')))").message("two listeners have the same port and transport protocol")
 )]
 pub struct DirectLoadBalancerSpec {
@@ -256,6 +257,7 @@ fn default_weight() -> i32 {
     validation = Rule::new("self.protocol in ['HTTPS', 'TLS'] || !has(self.tls)").message("tls needs protocol HTTPS or TLS"),
     validation = Rule::new("!(has(self.target) && has(self.targets))").message("give either target or targets, not both"),
     validation = Rule::new("!has(self.sessionAffinity) || self.sessionAffinity.type != 'Cookie' || self.protocol in ['HTTP', 'HTTPS']").message("session affinity by cookie needs protocol HTTP or HTTPS"),
+    validation = Rule::new("self.protocol != 'UDP' || !has(self.targets) || self.targets.filter(t, t.weight > 0).size() <= 1").message("a UDP listener sends to one target: give at most one a weight above 0"),
     validation = Rule::new("self.protocol != 'UDP' || !has(self.proxyProtocol)").message("proxyProtocol cannot be sent over UDP"),
     validation = Rule::new("self.targetProtocol == 'HTTP1' || self.protocol in ['HTTP', 'HTTPS']").message("targetProtocol HTTP2 needs protocol HTTP or HTTPS")
 )]

@@ -108,7 +108,23 @@ fn across_fields(spec: &DirectLoadBalancerSpec, out: &mut Vec<Violation>) {
         if spec.target.is_none() && spec.targets.is_none() && l.target.is_none() && l.targets.is_none() {
             push(out, &format!("{at}.target"), me, "missing: give a target here or in spec");
         }
+        if l.protocol == Protocol::UDP {
+            one_for_udp(spec, l, &at, out);
+        }
         listener(l, &at, out);
+    }
+}
+
+/// Envoy's UDP proxy sends to one cluster.
+fn one_for_udp(spec: &DirectLoadBalancerSpec, l: &Listener, at: &str, out: &mut Vec<Violation>) {
+    let (many, field) = match (&l.target, &l.targets) {
+        (None, None) => (&spec.targets, "spec.targets".to_owned()),
+        (_, own) => (own, format!("{at}.targets")),
+    };
+    let n = many.iter().flatten().filter(|t| t.weight > 0).count();
+    if n > 1 {
+        let text = format!("{n} targets have a weight above 0: a UDP listener sends to one");
+        push(out, &field, Some(l.name.as_str()), &text);
     }
 }
 

@@ -55,6 +55,13 @@ fn the_api_server_refuses_what_is_bad() {
             yaml::lb("bad", &format!("{TARGET}  drain: {{timeout: 30 parsecs}}\n  listeners: [{{{http}}}]")),
             &["timeout", "30 parsecs"],
         ),
+        (
+            "two targets for UDP",
+            one(
+                "name: a, protocol: UDP, port: 53, targets: [{weight: 1, selector: {matchLabels: {a: b}}}, {weight: 1, selector: {matchLabels: {a: c}}}]",
+            ),
+            &["UDP listener sends to one target"],
+        ),
         ("64 listeners", listeners(&many), &["listeners", "50"]),
         ("no target", yaml::lb("bad", &format!("  listeners: [{{{http}}}]")), &["give a target"]),
         ("HTTPS without certificate", one("name: a, protocol: HTTPS, port: 443"), &["HTTPS needs tls"]),

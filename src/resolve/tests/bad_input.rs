@@ -91,6 +91,14 @@ fn cases() -> Vec<Case> {
             &["spec.listeners[0].rules", "protocol TCP", "HTTP or HTTPS"],
         ),
         listener_a(
+            "two targets for UDP",
+            a(json!({"protocol": "UDP", "targets": [
+                {"weight": 1, "selector": {"matchLabels": {"app": "web"}}},
+                {"weight": 1, "selector": {"matchLabels": {"app": "api"}}}]})),
+            Invalid,
+            &["spec.listeners[0].targets", "2 targets have a weight above 0", "UDP listener sends to one"],
+        ),
+        listener_a(
             "host with port",
             a(json!({"rules": [rule(json!({"host": "shop.example.com:8080"}))]})),
             Invalid,
