@@ -106,13 +106,16 @@ pub async fn cleanup(namespace: &str, deployment: &str) -> Result<(), ToolError>
 async fn stop_controller(client: &Client, namespace: &str, deployment: &str) -> Result<(), ToolError> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     let to_zero = json!({"spec": {"replicas": 0}});
-    match deployments.patch_scale(deployment, &PatchParams::default(), &Patch::Merge(to_zero)).await {
-        Ok(_) => tracing::info!(%deployment, "scaled to 0"),
+    let scaled = match deployments.patch_scale(deployment, &PatchParams::default(), &Patch::Merge(to_zero)).await {
+        Ok(scaled) => scaled,
         Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
         Err(e) => return Err(e.into()),
-    }
+    };
+    tracing::info!(%deployment, "scaled to 0");
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let ours = ListParams::default().labels("app.kubernetes.io/component=controller,app.kubernetes.io/name=directlb");
+    // Whatever the chart's labels are called.
+    let selector = scaled.status.and_then(|s| s.selector).ok_or("the Deployment has no selector")?;
+    let ours = ListParams::default().labels(&selector);
     for _ in 0..120 {
         if pods.list(&ours).await?.items.is_empty() {
             return Ok(());

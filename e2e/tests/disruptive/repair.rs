@@ -66,8 +66,8 @@ fn create_until(ended: &AtomicBool, count: &AtomicUsize, namespace: &str) -> Vec
 }
 
 const WEBHOOK_DAMAGE: &str = r#"[{"op":"replace","path":"/webhooks/0/clientConfig/caBundle","value":"Cg=="}]"#;
-const POLICY_DAMAGE: &str = r#"[{"op":"remove","path":"/spec/mutations/0/jsonPatch"},
-    {"op":"add","path":"/spec/mutations/0/jsonPatch","value":{"expression":"[]"}}]"#;
+const POLICY_DAMAGE: &str = r#"[{"op":"replace","path":"/spec/mutations/0/jsonPatch/expression",
+    "value":"[JSONPatch{op: 'add', path: '/metadata/labels/damaged', value: 'yes'}]"}]"#;
 const BINDING_DAMAGE: &str =
     r#"[{"op":"replace","path":"/spec/paramRef/selector","value":{"matchLabels":{"no":"body"}}}]"#;
 

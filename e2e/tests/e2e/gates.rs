@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use e2e::{Namespace, client, eventually, namespace::condition_of, need_cluster, pause, secs, yaml};
+use e2e::{Namespace, client, cluster, eventually, namespace::condition_of, need_cluster, pause, secs, yaml};
 use serde_json::Value;
 
 /// The Pod's ContainersReady, gate and Ready conditions.
@@ -11,28 +11,58 @@ fn stand(pod: &Value, gate: &str) -> (bool, bool, bool) {
     (is("ContainersReady"), is(gate), is("Ready"))
 }
 
+/// Every state of some Pods, as the API server tells it.
+struct Watch {
+    child: std::process::Child,
+    states: std::thread::JoinHandle<Vec<Value>>,
+}
+
+impl Watch {
+    fn pods(ns: &Namespace, selector: &str) -> Self {
+        let mut kubectl = cluster().tool("kubectl");
+        kubectl.args(["get", "pods", "-n", &ns.name, "-l", selector, "--watch", "-o", "json"]);
+        let mut child = kubectl.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let out = std::io::BufReader::new(child.stdout.take().unwrap());
+        let states = std::thread::spawn(move || {
+            let all = serde_json::Deserializer::from_reader(out).into_iter::<Value>();
+            all.map_while(Result::ok).filter(|o| o["kind"] == "Pod").collect()
+        });
+        Self { child, states }
+    }
+
+    fn end(mut self) -> Vec<Value> {
+        // What was written last is on its way.
+        pause(secs(1));
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.states.join().unwrap()
+    }
+}
+
 #[test]
 fn a_pod_is_ready_only_behind_its_gate() {
     need_cluster!();
     let ns = Namespace::new("gate");
     ns.apply(&yaml::http_lb("web"));
     ns.wait_condition("web", "Accepted", "False", "ReferenceNotFound");
+    let watch = Watch::pods(&ns, "app=web");
     ns.apply(&yaml::deployment("web", 4, &[]));
     let gate = "gate.directlb.io/web";
-    let mut waited: BTreeMap<String, bool> = BTreeMap::new();
     eventually("four Pods are Ready", secs(90), || {
-        let pods = ns.pods("app=web");
-        for pod in &pods {
-            let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
-            assert_eq!(pod["spec"]["readinessGates"][0]["conditionType"], gate, "{name} has no gate");
-            let (containers, open, ready) = stand(pod, gate);
-            assert!(!ready || open, "{name} is Ready though its gate is shut");
-            *waited.entry(name).or_default() |= containers && !open;
-        }
-        let ready = pods.iter().filter(|p| stand(p, gate).2).count();
+        let ready = ns.pods("app=web").iter().filter(|p| stand(p, gate).2).count();
         if ready == 4 { Ok(()) } else { Err(format!("{ready} are Ready")) }
     });
-    assert!(waited.values().all(|w| *w), "Pods that were never seen waiting for the load balancer: {waited:?}");
+    // Every state that there was: the kubelet and the controller write one after the other.
+    let mut waited: BTreeMap<String, bool> = BTreeMap::new();
+    for pod in watch.end() {
+        let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
+        assert_eq!(pod["spec"]["readinessGates"][0]["conditionType"], gate, "{name} has no gate");
+        let (containers, open, ready) = stand(&pod, gate);
+        assert!(!ready || open, "{name} is Ready though its gate is shut");
+        *waited.entry(name).or_default() |= containers && !open;
+    }
+    assert_eq!(waited.len(), 4, "{waited:?}");
+    assert!(waited.values().all(|w| *w), "Pods that never waited for the load balancer: {waited:?}");
     let address = ns.wait_ready("web", 4);
     let report = client::run(&["http", "--url", &format!("http://{address}/"), "--n", "200"]).ok();
     assert_eq!(report.by_pod.len(), 4, "{:?}", report.by_pod);
