@@ -30,6 +30,12 @@ def result(child: subprocess.Popen) -> dict:
     return json.loads(out)
 
 
+def apply(text: str) -> None:
+    done = subprocess.run(["kubectl", "apply", "-f", "-"], input=text, text=True, env=setup.environment(), check=False)
+    if done.returncode != 0:
+        sys.exit("kubectl apply failed")
+
+
 def main() -> int:
     if setup.in_lab():
         say("the lab: a real Kubernetes on this machine (first time: about 12 minutes on 2 cores to build it)")
@@ -37,12 +43,11 @@ def main() -> int:
         setup.lab("up")
         setup.install()
     else:
-        context = kubectl("config", "current-context", quiet=True).stdout.strip()
-        say(f"using the current kubeconfig context: {context}")
+        setup.use_current_context()
 
     say("applying examples/quickstart.yaml")
     begun = time.monotonic()
-    kubectl("apply", "-f", "examples/quickstart.yaml")
+    apply((ROOT / "examples" / "quickstart.yaml").read_text().replace("directlb.local/echo:dev", setup.echo_image()))
     # Both: the load balancer is Ready as soon as the targets that there are are healthy.
     kubectl("-n", "demo", "rollout", "status", "deployment/web", "--timeout=180s", quiet=True)
     kubectl("-n", "demo", "wait", "--for=condition=Ready", "directloadbalancer/web", "--timeout=180s")

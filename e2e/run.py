@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Runs the end-to-end tests: lab up, chart installed, tests, lab down.
 
-With CLUSTER=current the tests run in the kubeconfig's current context, in which DirectLB must be installed.
+With CLUSTER=current the tests run in the kubeconfig's current context: with the chart and images pushed to REGISTRY (and
+the values file VALUES), or with what is installed there already. Tests that disturb nodes run in the lab only.
 """
 
 import argparse
@@ -24,7 +25,7 @@ def suite(name: str, threads: str, limit: int, chosen: list[str]) -> bool:
     """Runs one test binary, within a limit in seconds; whether it passed."""
     setup.say(f"tests: {name}")
     command = ["cargo", "test", "--locked", "-p", "e2e", "--test", name, "--", "--test-threads", threads, *chosen]
-    env = os.environ | {"DIRECTLB_E2E": "1"}
+    env = os.environ | {"DIRECTLB_E2E": "1", "ECHO_IMAGE": setup.echo_image()}
     child = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         return child.wait(timeout=limit) == 0
@@ -51,6 +52,8 @@ def main() -> int:
             setup.build_controller()
             setup.lab("up")
             setup.install()
+        else:
+            setup.use_current_context()
         for name, threads, limit in SUITES:
             if args.suite in (None, name) and (setup.in_lab() or name != "disruptive"):
                 passed = suite(name, threads, limit, args.tests) and passed

@@ -56,6 +56,30 @@ def kubectl(*args: str, **kwargs) -> subprocess.CompletedProcess:
     return run("kubectl", *args, **kwargs)
 
 
+def use_current_context() -> None:
+    """A cluster of the user's: its context is named before anything is done to it."""
+    context = kubectl("config", "current-context", quiet=True).stdout.strip()
+    say(f"CLUSTER=current: using the kubeconfig context {context}")
+    registry = os.environ.get("REGISTRY", "").rstrip("/")
+    if not registry:
+        say("REGISTRY is not set: DirectLB must be installed already")
+        return
+    build_controller()
+    lab("push", registry)
+    images = ["--set", f"controller.image.repository={registry}/controller", "--set", "controller.image.tag=dev",
+              "--set", f"proxy.image.repository={registry}/envoy", "--set", "proxy.image.tag=1.40.0"]
+    values = ["--values", os.environ["VALUES"]] if os.environ.get("VALUES") else []
+    say("installing the chart by Helm")
+    run("helm", "upgrade", "--install", "directlb", ROOT / "charts" / "directlb", "--namespace", NAMESPACE,
+        "--create-namespace", *images, *values, quiet=True)
+    kubectl("-n", NAMESPACE, "rollout", "status", "deployment/directlb-controller", "--timeout=180s", quiet=True)
+
+
+def echo_image() -> str:
+    registry = "" if in_lab() else os.environ.get("REGISTRY", "").rstrip("/")
+    return f"{registry or 'directlb.local'}/echo:dev"
+
+
 def install() -> None:
     """Installs or upgrades the chart with the lab's images, and waits until everything runs."""
     say("installing the chart by Helm")

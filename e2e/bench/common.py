@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "lab"))
 import setup  # noqa: E402
+from dlblab import tools  # noqa: E402
 from setup import NAMESPACE, ROOT, say  # noqa: E402
 
 REPORTS = ROOT / "target" / "reports"
@@ -27,16 +29,19 @@ def release_binary() -> Path:
     return target / "release" / "directlb"
 
 
+def vegeta() -> str:
+    """The load generator, built once."""
+    return str(tools.optional_tools()["bench"].ensure() / "vegeta")
+
+
 @contextmanager
-def lab(keep: bool, tools: bool = False):
+def lab(keep: bool):
     """The lab with the chart, taken down afterwards unless it should be kept."""
     if not setup.in_lab():
         sys.exit("benchmarks run in the lab: they count processes and look into proxies")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         os.environ["DIRECTLB_BIN"] = str(release_binary())
-        if tools:
-            setup.lab("build", "bench")
         setup.lab("up")
         setup.install()
         yield json.loads((ROOT / ".lab" / "env.json").read_text())

@@ -12,7 +12,7 @@ import time
 
 import setup
 from common import CLIENT_NETNS, NAMESPACE, REPORTS, Namespace, apply, kubectl, lab, leader, machine, pids_of, say, table
-from common import wait, write
+from common import vegeta, wait, write
 
 REPLICAS = 6
 # Of each of the four kinds.
@@ -77,7 +77,7 @@ class Load:
             for keep in ("true", "false"):
                 out = folder / f"{listener}-{keep}.bin"
                 attack = subprocess.Popen(
-                    ["nsenter", f"--net={CLIENT_NETNS}", "vegeta", "attack", "-name", listener, f"-rate={RATE}/1s",
+                    ["nsenter", f"--net={CLIENT_NETNS}", vegeta(), "attack", "-name", listener, f"-rate={RATE}/1s",
                      "-duration=0", f"-keepalive={keep}", "-timeout=10s", "-max-body=0", f"-output={out}"],
                     stdin=subprocess.PIPE, text=True, env=setup.environment())
                 attack.stdin.write(text)
@@ -90,7 +90,7 @@ class Load:
         for attack, _ in self.attacks:
             attack.wait(timeout=60)
         files = [str(out) for _, out in self.attacks]
-        done = subprocess.run(["vegeta", "report", "-type=json", *files], env=setup.environment(), check=True,
+        done = subprocess.run([vegeta(), "report", "-type=json", *files], env=setup.environment(), check=True,
                               stdin=subprocess.DEVNULL, capture_output=True, text=True)
         report = json.loads(done.stdout)
         ok = report["status_codes"].get("200", 0)
@@ -191,7 +191,7 @@ def median(values: list[float]) -> float:
 
 def main(keep: bool, rollouts: int, only: list[str]) -> int:
     names = [v for v in VARIANTS if not only or v in only]
-    with lab(keep, tools=True) as env:
+    with lab(keep) as env:
         rows = [row for name in names for row in variant(name, rollouts, env)]
     columns = ["variant", "phase", "requests", "failures", "p50_ms", "p99_ms", "rollout_seconds"]
     table(rows, columns)

@@ -37,6 +37,9 @@ pub const FLEET_ATTRIBUTE: &str = "directlb.fleet";
 const ACKED: &str = "directlb.acked";
 /// What a peer told is believed for so long; it tells every second.
 const ACK_LIFE: Duration = Duration::from_secs(10);
+/// An export that changes nothing is passed on to the peers only as often as that: enough for them to know that the proxy
+/// reports, and for a peer that has just started to hear everything.
+const RELAY_EVERY: Duration = Duration::from_secs(4);
 
 /// What a proxy says about an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,6 +72,8 @@ type Clusters = HashMap<String, HashMap<EndpointKey, EndpointReport>>;
 #[derive(Debug, Default)]
 struct Proxy {
     last: Time,
+    /// When an export was passed on to the peers last.
+    relayed: Option<Time>,
     clusters: Clusters,
 }
 
@@ -216,6 +221,7 @@ impl Reports {
     /// Takes an export in.
     pub fn ingest(&self, message: &ExportMetricsServiceRequest, relayed: bool) {
         let now = (self.0.clock)();
+        let mut pass_on = false;
         for resource in &message.resource_metrics {
             let attributes = resource.resource.as_ref().map(|r| r.attributes.as_slice()).unwrap_or_default();
             let Some(proxy) = text(attributes, PROXY_ATTRIBUTE) else { continue };
@@ -229,16 +235,19 @@ impl Reports {
                 continue;
             }
             let mut next = clusters(resource, now);
-            let changed = self.write(|s| {
+            let (changed, due) = self.write(|s| {
                 let proxy = s.proxies.entry(proxy.to_owned()).or_default();
                 keep_since(&proxy.clusters, &mut next);
                 let changed = changed(&proxy.clusters, &next);
-                *proxy = Proxy { last: now, clusters: next };
-                changed
+                let due = !changed.is_empty() || proxy.relayed.is_none_or(|at| now.since(at) >= RELAY_EVERY);
+                let relayed = if due { Some(now) } else { proxy.relayed };
+                *proxy = Proxy { last: now, relayed, clusters: next };
+                (changed, due)
             });
             self.notify(changed);
+            pass_on |= due;
         }
-        if !relayed {
+        if pass_on && !relayed {
             let _ = self.0.direct.send(Arc::new(message.clone()));
         }
     }
@@ -443,7 +452,11 @@ mod tests {
     }
 
     fn reports() -> Reports {
-        Reports::new(Arc::new(|| Time(7)))
+        reports_at(7)
+    }
+
+    fn reports_at(ms: u64) -> Reports {
+        Reports::new(Arc::new(move || Time(ms)))
     }
 
     #[test]
@@ -480,8 +493,27 @@ mod tests {
         let mut direct = reports.direct().subscribe();
         reports.ingest(&export(&[]), true);
         assert!(direct.try_recv().is_err());
-        reports.ingest(&export(&[]), false);
+        let other = reports_at(1);
+        let mut direct = other.direct().subscribe();
+        other.ingest(&export(&[]), false);
         assert!(direct.try_recv().is_ok());
+    }
+
+    #[test]
+    fn what_changes_nothing_is_passed_on_less_often() {
+        let clock = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let now = clock.clone();
+        let reports = Reports::new(Arc::new(move || Time(now.load(std::sync::atomic::Ordering::Relaxed))));
+        let mut direct = reports.direct().subscribe();
+        let healthy = |n| export(&[("healthy", "10.0.0.1:80", "u1", n)]);
+        let mut passed = |second: u64, n| {
+            clock.store(second * 1000, std::sync::atomic::Ordering::Relaxed);
+            reports.ingest(&healthy(n), false);
+            direct.try_recv().is_ok()
+        };
+        let got: Vec<bool> =
+            [(0, 0), (1, 0), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1)].map(|(s, n)| passed(s, n)).into();
+        assert_eq!(got, [true, false, true, false, false, false, true, false]);
     }
 
     #[test]
