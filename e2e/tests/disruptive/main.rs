@@ -3,6 +3,7 @@
 
 mod controllers;
 mod injection;
+mod nodes;
 mod proxies;
 mod repair;
 mod uninstall;
