@@ -14,9 +14,15 @@ mod revisions;
 mod sweep;
 mod trigger;
 
-use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{StreamExt as _, stream::FuturesUnordered};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Client, ResourceExt as _,
     runtime::{
@@ -209,22 +215,30 @@ async fn beat(ctx: Arc<Context>) {
 
 /// A proxy that falls silent tells nobody: time alone makes it one that is waited for, and then one that is left out.
 async fn silence(ctx: Arc<Context>) {
-    let mut before = std::collections::BTreeMap::new();
+    let mut before = BTreeMap::new();
+    let mut leaving: BTreeSet<String> = BTreeSet::new();
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let pods = ctx.caches.pods.state_filter(|p: &k8s_openapi::api::core::v1::Pod| {
+        let pods = ctx.caches.pods.state_filter(|p: &Pod| {
             p.metadata.namespace.as_deref() == Some(&ctx.namespace) && p.labels().contains_key(FLEET_LABEL)
         });
-        let fleets: BTreeSet<&String> = pods.iter().filter_map(|p| p.labels().get(FLEET_LABEL)).collect();
         let reports = ctx.provider.reports();
+        let here: BTreeSet<String> = pods.iter().map(|p| p.name_any()).collect();
+        // What a proxy said that has left in good order counts no more; one that just vanished may still be there.
+        reports.forget(leaving.difference(&here));
+        leaving = pods.iter().filter(|p| p.metadata.deletion_timestamp.is_some()).map(|p| p.name_any()).collect();
         let now = ctx.clock.now();
-        let states: std::collections::BTreeMap<_, _> = fleets
+        reports.forget_silent(now);
+        let reporting = reports.proxies();
+        let fleets: BTreeSet<&String> =
+            pods.iter().filter_map(|p| p.labels().get(FLEET_LABEL)).chain(reporting.values()).collect();
+        let last = |name: &str| reports.last(name);
+        let states: BTreeMap<_, _> = fleets
             .into_iter()
-            .flat_map(|f| proxies::proxies(&pods, f, |n| reports.last(n), ctx.started, ctx.proxy_timeout, now))
+            .flat_map(|f| proxies::proxies(&pods, f, &reporting, last, ctx.started, ctx.proxy_timeout, now))
             .collect();
         if states != before {
             ctx.triggers.send(Change::Everything);
-            reports.retain(|name| states.contains_key(name));
             before = states;
         }
     }

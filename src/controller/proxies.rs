@@ -19,17 +19,22 @@ const SILENT: Duration = Duration::from_secs(REPORT_INTERVAL.as_secs() * 10);
 
 /// The proxies of a fleet: its Pods that are neither leaving nor done, and how each stands.
 ///
+/// A proxy that reports and has no Pod here counts as well: the cache may be wrong, and what serves on that proxy must not be
+/// judged by nobody.
+///
 /// `timeout` is how long a proxy that does not report is waited for, counted from its creation, from its last report,
 /// or from `started` (when this controller began to listen), whichever is latest.
 pub(crate) fn proxies(
     pods: &[Arc<Pod>],
     fleet: &str,
+    reporting: &BTreeMap<String, String>,
     last_report: impl Fn(&str) -> Option<Time>,
     started: Time,
     timeout: Duration,
     now: Time,
 ) -> BTreeMap<String, ProxyState> {
-    pods.iter()
+    let mut all: BTreeMap<String, ProxyState> = pods
+        .iter()
         .filter(|p| p.labels().get(FLEET_LABEL).is_some_and(|f| f == fleet))
         .filter(|p| p.metadata.deletion_timestamp.is_none() && !done(p))
         .map(|p| {
@@ -45,7 +50,13 @@ pub(crate) fn proxies(
             };
             (name, state)
         })
-        .collect()
+        .collect();
+    let here = |name: &str| pods.iter().any(|p| p.metadata.name.as_deref() == Some(name));
+    let fresh = |name: &str| last_report(name).is_some_and(|at| now.since(at) < SILENT);
+    for (name, _) in reporting.iter().filter(|(name, f)| *f == fleet && !here(name) && fresh(name)) {
+        all.insert(name.clone(), ProxyState::Reporting);
+    }
+    all
 }
 
 fn millis(ms: i64) -> u64 {
@@ -115,7 +126,15 @@ mod tests {
     fn a_silent_proxy_is_waited_for_and_then_left_out() {
         let timeout = Duration::from_secs(60);
         let state = |last: Option<u64>, started: u64, now: u64| {
-            let got = proxies(&[pod("p", 100)], "default", |_| last.map(Time), Time(started), timeout, Time(now));
+            let got = proxies(
+                &[pod("p", 100)],
+                "default",
+                &BTreeMap::new(),
+                |_| last.map(Time),
+                Time(started),
+                timeout,
+                Time(now),
+            );
             *got.get("p").unwrap()
         };
         // Never reported: waited for from its creation at 100 s, or from the controller's start.
@@ -133,8 +152,24 @@ mod tests {
         let mut leaving = (*pod("a", 1)).clone();
         leaving.metadata.deletion_timestamp = leaving.metadata.creation_timestamp.clone();
         let pods = [Arc::new(leaving), pod("b", 1)];
-        assert!(proxies(&pods, "other", |_| None, Time(0), Duration::ZERO, Time(9)).is_empty());
-        let got = proxies(&pods, "default", |_| None, Time(0), Duration::ZERO, Time(9000));
+        assert!(proxies(&pods, "other", &BTreeMap::new(), |_| None, Time(0), Duration::ZERO, Time(9)).is_empty());
+        let got = proxies(&pods, "default", &BTreeMap::new(), |_| None, Time(0), Duration::ZERO, Time(9000));
         assert_eq!(got.keys().collect::<Vec<_>>(), ["b"]);
+    }
+    #[test]
+    fn a_proxy_that_reports_counts_though_its_pod_is_not_in_the_cache() {
+        let fleets = BTreeMap::from([("p".to_owned(), "default".to_owned()), ("q".to_owned(), "other".to_owned())]);
+        let at = |now: u64| {
+            let got = proxies(&[], "default", &fleets, |_| Some(Time(1000)), Time(0), Duration::ZERO, Time(now));
+            got.into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(at(2000), [("p".to_owned(), ProxyState::Reporting)]);
+        assert_eq!(at(20_000), []);
+        // One that is leaving does not count, whatever it says.
+        let mut leaving = (*pod("p", 1)).clone();
+        leaving.metadata.deletion_timestamp = leaving.metadata.creation_timestamp.clone();
+        let pods = [Arc::new(leaving)];
+        let got = proxies(&pods, "default", &fleets, |_| Some(Time(1000)), Time(0), Duration::ZERO, Time(2000));
+        assert!(got.is_empty());
     }
 }

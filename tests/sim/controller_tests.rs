@@ -6,6 +6,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::{
+    apiserver::Faults,
     kubelet::condition,
     world::{GATE, World, seconds, spec},
 };
@@ -116,7 +117,36 @@ async fn an_object_that_cannot_be_read_stalls_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_empty_list_takes_no_target_away() {
+async fn a_list_that_comes_back_empty_takes_no_target_away() {
+    let mut w = World::new(7);
+    w.replica(true);
+    w.replica(false);
+    w.lb(spec());
+    w.workloads.deploy("web", &json!({"app": "web"}), 3);
+    seconds(40).await;
+    assert_eq!(w.ready(), 3);
+    // Every Pod seems to be gone, the proxies' too.
+    let relist = |empty_list: fn(&str) -> bool| {
+        w.api.set_faults(Faults { empty_list, ..Faults::default() });
+        w.api.compact();
+        w.api.cut_watches();
+    };
+    relist(|path| path.ends_with("/pods"));
+    for _ in 0..60 {
+        seconds(1).await;
+        for (name, view) in w.proxies.views() {
+            assert_eq!(view.endpoints.iter().filter(|e| !e.draining).count(), 3, "{name}: {:?}", view.endpoints);
+        }
+    }
+    assert_eq!(w.status()["plan"]["holds"][0]["reason"], "MassRemoval", "{}", w.status());
+    relist(|_| false);
+    seconds(20).await;
+    assert_eq!((w.ready(), w.condition("Ready").as_str()), (3, "True Ready"));
+    assert_eq!(w.status()["plan"]["holds"], json!(null));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_all_become_unready_keep_serving_and_scaling_to_zero_empties() {
     let mut w = World::new(6);
     w.replica(true);
     w.lb(spec());

@@ -37,6 +37,8 @@ pub const FLEET_ATTRIBUTE: &str = "directlb.fleet";
 const ACKED: &str = "directlb.acked";
 /// What a peer told is believed for so long; it tells every second.
 const ACK_LIFE: Duration = Duration::from_secs(10);
+/// A proxy that was silent for so long is gone, or starts anew.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// An export that changes nothing is passed on to the peers only as often as that: enough for them to know that the proxy
 /// reports, and for a peer that has just started to hear everything.
 const RELAY_EVERY: Duration = Duration::from_secs(4);
@@ -71,6 +73,7 @@ type Clusters = HashMap<String, HashMap<EndpointKey, EndpointReport>>;
 
 #[derive(Debug, Default)]
 struct Proxy {
+    fleet: String,
     last: Time,
     /// When an export was passed on to the peers last.
     relayed: Option<Time>,
@@ -131,6 +134,12 @@ impl Reports {
     #[must_use]
     pub fn last(&self, proxy: &str) -> Option<Time> {
         self.read(|s| s.proxies.get(proxy).map(|p| p.last))
+    }
+
+    /// The proxies that have exported, with their fleets.
+    #[must_use]
+    pub fn proxies(&self) -> BTreeMap<String, String> {
+        self.read(|s| s.proxies.iter().map(|(name, p)| (name.clone(), p.fleet.clone())).collect())
     }
 
     /// What the proxy says about a target.
@@ -211,10 +220,23 @@ impl Reports {
     }
 
     /// Forgets proxies that are gone.
-    pub fn retain(&self, known: impl Fn(&str) -> bool) {
+    pub fn forget<'a>(&self, gone: impl Iterator<Item = &'a String>) {
         self.write(|s| {
-            s.proxies.retain(|name, _| known(name));
-            s.acked.retain(|name, a| a.told.is_none() || known(name));
+            for name in gone {
+                s.proxies.remove(name);
+                // One that is still connected tells again.
+                if s.acked.get(name).is_some_and(|a| a.told.is_some()) {
+                    s.acked.remove(name);
+                }
+            }
+        });
+    }
+
+    /// Forgets proxies that nothing was heard of for long.
+    pub fn forget_silent(&self, now: Time) {
+        self.write(|s| {
+            s.proxies.retain(|_, p| now.since(p.last) < FORGET_AFTER);
+            s.acked.retain(|_, a| a.told.is_none_or(|at| now.since(at) < FORGET_AFTER));
         });
     }
 
@@ -241,7 +263,8 @@ impl Reports {
                 let changed = changed(&proxy.clusters, &next);
                 let due = !changed.is_empty() || proxy.relayed.is_none_or(|at| now.since(at) >= RELAY_EVERY);
                 let relayed = if due { Some(now) } else { proxy.relayed };
-                *proxy = Proxy { last: now, relayed, clusters: next };
+                let fleet = text(attributes, FLEET_ATTRIBUTE).unwrap_or_default().to_owned();
+                *proxy = Proxy { fleet, last: now, relayed, clusters: next };
                 (changed, due)
             });
             self.notify(changed);

@@ -69,6 +69,8 @@ pub struct Faults {
     pub hang_for: Duration,
     /// A list that accepts any version (`resourceVersion=0`) is answered from an older one.
     pub stale_list: f64,
+    /// Lists that come back empty, by path.
+    pub empty_list: fn(path: &str) -> bool,
     /// How many changes old, at most.
     pub stale_changes: u64,
     /// A watch ends early: cleanly, in the middle of a line, or by a connection error.
@@ -97,6 +99,7 @@ impl Default for Faults {
             hang: 0.0,
             hang_for: Duration::from_secs(30),
             stale_list: 0.0,
+            empty_list: |_| false,
             stale_changes: 20,
             watch_drop: 0.0,
             watch_gone: 0.0,
@@ -183,6 +186,8 @@ pub struct Luck {
     pub fault: Option<Fault>,
     /// For a list: how many changes old it is.
     pub stale: u64,
+    /// For a list: it comes back empty.
+    pub empty: bool,
     /// For a watch: when after its start, and how, it ends early.
     pub fate: Option<(Duration, Fate)>,
     /// For a watch: its own generator, for the lag.
@@ -208,7 +213,7 @@ impl Dice {
         let mut rng = Rng::new(mix(faults.seed ^ mix(key ^ mix(*count))));
         if (faults.exempt)(verb, path) {
             let zero = Duration::ZERO;
-            return Luck { latency: zero, return_latency: zero, fault: None, stale: 0, fate: None, rng };
+            return Luck { latency: zero, return_latency: zero, fault: None, stale: 0, empty: false, fate: None, rng };
         }
         let total = rng.between(&faults.latency);
         let latency = total.mul_f64(rng.below(1001) as f64 / 1000.0);
@@ -238,7 +243,8 @@ impl Dice {
         ];
         let when = rng.between(&(Duration::ZERO..=faults.watch_fate_within));
         let fate = fates.into_iter().filter(|(p, _)| rng.chance(*p)).last().map(|(_, fate)| (when, fate));
-        Luck { latency, return_latency: total - latency, fault, stale, fate, rng }
+        let empty = (faults.empty_list)(path);
+        Luck { latency, return_latency: total - latency, fault, stale, empty, fate, rng }
     }
 }
 

@@ -322,7 +322,8 @@ fn list(store: &Store, ty: &ResourceType, input: &Input, selector: &Selector, lu
         None => store.rv,
     };
     let past = if rv == store.rv { None } else { Some(table.at(rv)?) };
-    let objects = past.as_ref().unwrap_or(&table.objects);
+    let none = Default::default();
+    let objects = if luck.empty { &none } else { past.as_ref().unwrap_or(&table.objects) };
     let limit = query.get("limit").and_then(|l| l.parse::<usize>().ok()).filter(|l| *l > 0).unwrap_or(usize::MAX);
 
     let (kind, version) = if input.meta_only {
