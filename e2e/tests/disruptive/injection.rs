@@ -80,15 +80,18 @@ fn check(case: &Value, way: &str, made: &Value) {
 fn both_ways_make_the_same_pods() {
     need_cluster!();
     let cases = cases();
-    let namespaces: Vec<Namespace> =
-        cases.iter().map(|c| Namespace::new(&format!("inject-{}", c["name"].as_str().expect("name")))).collect();
-    for (case, namespace) in cases.iter().zip(&namespaces) {
-        cluster().apply(&yaml_of(case, &namespace.name));
+    // Cases of a group have names of their own, and share a namespace.
+    let group = |c: &Value| c.get("group").unwrap_or(&c["name"]).as_str().expect("a name").to_owned();
+    let groups: BTreeMap<String, Namespace> =
+        cases.iter().map(&group).map(|g| (g.clone(), Namespace::new(&format!("inject-{g}")))).collect();
+    for case in &cases {
+        cluster().apply(&yaml_of(case, &groups[&group(case)].name));
     }
     let mut by: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
     for way in ["Webhook", "Policy"] {
         let _injection = Injection::by(way);
-        for (case, namespace) in cases.iter().zip(&namespaces) {
+        for case in &cases {
+            let namespace = &groups[&group(case)];
             // Both look at the objects through caches.
             for o in case["objects"].as_array().expect("objects") {
                 let name = o["name"].as_str().expect("name");

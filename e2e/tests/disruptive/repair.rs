@@ -133,6 +133,11 @@ fn configurations_and_certificates_are_restored() {
                 if now != "eA==" && now.is_string() { Ok(()) } else { Err("still damaged".into()) }
             });
         }
+        // The CA itself.
+        let ca = secret("directlb-pki");
+        let damage = r#"{"data":{"ca.crt":"eA==","ca.key":"eA=="}}"#;
+        cluster().kubectl(&["patch", "secret", "directlb-pki", "-n", SYSTEM, "--type=merge", "-p", damage]);
+        secret_restored("directlb-pki", &ca);
         // All together.
         let before: Vec<Value> = configurations(way)
             .iter()

@@ -37,6 +37,9 @@ impl InjectSource for Source {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Case {
     name: String,
+    /// Cases that share a namespace in the end-to-end test.
+    #[serde(default, rename = "group")]
+    _group: Option<String>,
     objects: Vec<Value>,
     #[serde(default)]
     services: BTreeMap<String, BTreeMap<String, String>>,
@@ -143,7 +146,7 @@ fn fields_that_nobody_knows_yet_survive() {
     let mut got = pod.clone();
     json_patch::patch(&mut got, &patch(&pod, "shop", &source)).unwrap();
     assert_eq!(got["spec"]["containers"][0]["fromTheFuture"], json!({"kept": true}));
-    assert_eq!(got["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], 30);
+    assert_eq!(got["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"], 10);
 }
 
 #[test]
@@ -155,8 +158,8 @@ fn a_sidecar_that_comes_later_sleeps_too() {
     got["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "mesh", "image": "x"}));
     let again = patch(&got, "shop", &source);
     json_patch::patch(&mut got, &again).unwrap();
-    assert_eq!(got["spec"]["containers"][1]["lifecycle"]["preStop"]["sleep"]["seconds"], 30);
-    assert_eq!(got["spec"]["terminationGracePeriodSeconds"], 60, "raised once");
+    assert_eq!(got["spec"]["containers"][1]["lifecycle"]["preStop"]["sleep"]["seconds"], 10);
+    assert_eq!(got["spec"]["terminationGracePeriodSeconds"], 40, "raised once");
     assert_eq!(got["metadata"]["annotations"][CONTAINERS_ANNOTATION], "app,mesh");
 }
 
@@ -166,8 +169,8 @@ fn nonsense_in_the_annotation_is_nothing() {
     pod["metadata"]["annotations"] = json!({SECONDS_ANNOTATION: "-5", CONTAINERS_ANNOTATION: "nobody"});
     let mut got = pod.clone();
     json_patch::patch(&mut got, &patch(&pod, "shop", &source)).unwrap();
-    assert_eq!(got["spec"]["terminationGracePeriodSeconds"], 60);
-    assert_eq!(got["metadata"]["annotations"][SECONDS_ANNOTATION], "30");
+    assert_eq!(got["spec"]["terminationGracePeriodSeconds"], 40);
+    assert_eq!(got["metadata"]["annotations"][SECONDS_ANNOTATION], "10");
 }
 
 #[test]
@@ -182,10 +185,10 @@ fn an_object_that_is_being_deleted_adds_nothing() {
 
 #[test]
 fn status_says_what_a_policy_cannot_look_up() {
-    let case = cases().into_iter().find(|c| c.name == "service").unwrap();
+    let case = cases().into_iter().find(|c| c.name == "plain-service").unwrap();
     let source = source(&case);
     let said = status(&source.objects[0], &ObjectKey::new("shop", "web"), &source);
     assert_eq!(said.gate.as_deref(), Some("gate.directlb.io/web"));
-    assert_eq!(said.sleep_seconds, 30);
-    assert_eq!(said.services[0].selector, BTreeMap::from([("app".to_owned(), "web".to_owned())]));
+    assert_eq!(said.sleep_seconds, 10);
+    assert_eq!(said.services[0].selector, BTreeMap::from([("app".to_owned(), "web-service".to_owned())]));
 }
