@@ -1,6 +1,6 @@
 //! Gates by policy and by webhook: the same Pods; and what happens while no controller runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use e2e::{
     Namespace, SYSTEM, chart::Injection, cluster, eventually, namespace::condition_of, need_cluster, secs, yaml,
@@ -82,8 +82,9 @@ fn both_ways_make_the_same_pods() {
     let cases = cases();
     // Cases of a group have names of their own, and share a namespace.
     let group = |c: &Value| c.get("group").unwrap_or(&c["name"]).as_str().expect("a name").to_owned();
+    let names: BTreeSet<String> = cases.iter().map(&group).collect();
     let groups: BTreeMap<String, Namespace> =
-        cases.iter().map(&group).map(|g| (g.clone(), Namespace::new(&format!("inject-{g}")))).collect();
+        names.into_iter().map(|g| (g.clone(), Namespace::new(&format!("inject-{g}")))).collect();
     for case in &cases {
         cluster().apply(&yaml_of(case, &groups[&group(case)].name));
     }

@@ -157,7 +157,18 @@ fn configurations_and_certificates_are_restored() {
             secret_restored(name, before);
         }
         creating.end();
-        // And Pods still get their gates.
+        // And Pods get their gates again, once the API server has seen it all.
+        eventually("injection is in effect again", secs(30), || {
+            let pod = json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": "probe", "labels": {"app": "web", "pod-template-hash": "x"}, "ownerReferences": [{
+                    "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-x", "uid": "u", "controller": true}]},
+                "spec": {"containers": [{"name": "c", "image": "registry.example/none:1"}]}});
+            let args = ["create", "--dry-run=server", "-o", "json", "-n", &ns.name, "-f", "-"];
+            let done = cluster().kubectl_with(&args, &pod.to_string());
+            let made: Value = serde_json::from_slice(&done.stdout).unwrap_or_default();
+            if made["spec"]["readinessGates"].is_array() { Ok(()) } else { Err(made.to_string()) }
+        });
         ns.apply(&yaml::deployment("web", 2, &[]));
         ns.wait_ready("web", 2);
         assert_eq!(ns.get(&["directloadbalancer", "web"])["status"]["targets"]["ungated"], 0, "by {way}");
