@@ -30,12 +30,6 @@ def result(child: subprocess.Popen) -> dict:
     return json.loads(out)
 
 
-def apply(text: str) -> None:
-    done = subprocess.run(["kubectl", "apply", "-f", "-"], input=text, text=True, env=setup.environment(), check=False)
-    if done.returncode != 0:
-        sys.exit("kubectl apply failed")
-
-
 def main() -> int:
     if setup.in_lab():
         say("the lab: a real Kubernetes on this machine (first time: about 12 minutes on 2 cores to build it)")
@@ -47,7 +41,8 @@ def main() -> int:
 
     say("applying examples/quickstart.yaml")
     begun = time.monotonic()
-    apply((ROOT / "examples" / "quickstart.yaml").read_text().replace("directlb.local/echo:dev", setup.echo_image()))
+    quickstart = (ROOT / "examples" / "quickstart.yaml").read_text()
+    print(setup.apply(quickstart.replace("directlb.local/echo:dev", setup.echo_image())), end="")
     # Both: the load balancer is Ready as soon as the targets that there are are healthy.
     kubectl("-n", "demo", "rollout", "status", "deployment/web", "--timeout=180s", quiet=True)
     kubectl("-n", "demo", "wait", "--for=condition=Ready", "directloadbalancer/web", "--timeout=180s")

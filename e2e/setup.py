@@ -56,6 +56,15 @@ def kubectl(*args: str, **kwargs) -> subprocess.CompletedProcess:
     return run("kubectl", *args, **kwargs)
 
 
+def apply(text: str, *flags: str) -> str:
+    """Applies YAML or JSON; kubectl's words, with which it stops if something is refused."""
+    done = subprocess.run(["kubectl", "apply", *flags, "-f", "-"], input=text, text=True, env=environment(), check=False,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    if done.returncode != 0:
+        sys.exit(f"kubectl apply: {done.stdout}")
+    return done.stdout
+
+
 def use_current_context() -> None:
     """A cluster of the user's: its context is named before anything is done to it."""
     context = kubectl("config", "current-context", quiet=True).stdout.strip()

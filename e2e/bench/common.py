@@ -55,11 +55,7 @@ def kubectl(*args: str, **kwargs) -> str:
 
 
 def apply(*objects: dict) -> None:
-    text = "\n---\n".join(json.dumps(o) for o in objects)
-    done = subprocess.run(["kubectl", "apply", "--server-side", "-f", "-"], input=text, text=True, capture_output=True,
-                          env=setup.environment(), check=False)
-    if done.returncode != 0:
-        sys.exit(f"kubectl apply: {done.stderr}")
+    setup.apply("\n---\n".join(json.dumps(o) for o in objects), "--server-side")
 
 
 def wait(what: str, seconds: float, ask):

@@ -9,8 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import setup
-from common import CLIENT_NETNS, ROOT, Api, Connection, say
+from common import CLIENT_NETNS, Api, Connection, say
 
 SUBNET = "10.98"
 NODE = "bench"
@@ -155,6 +154,3 @@ def load_balancer(namespace: str, name: str, app: str, port: int = 80) -> dict:
                            "healthCheck": {"type": "HTTP", "path": "/healthz"}}],
         },
     }
-
-
-__all__ = ["FakeNode", "Pool", "address", "load_balancer", "ROOT", "setup"]

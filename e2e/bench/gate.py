@@ -74,6 +74,7 @@ class Proxy(threading.Thread):
         self.netns = netns
         self.wanted: str | None = None
         self.seen: float | None = None
+        self.there = False
         self.go = threading.Event()
         self.start()
 
@@ -88,14 +89,16 @@ class Proxy(threading.Thread):
             admin.request("GET", "/clusters")
             text = admin.getresponse().read().decode()
             mine = [line for line in text.splitlines() if f"::{self.wanted}::health_flags" in line]
-            if not mine or any("eds_status_draining" in line or "/eds_draining" in line for line in mine):
+            # Gone counts as well as draining, but only of what was there.
+            self.there |= bool(mine)
+            if self.there and (not mine or any("eds_status_draining" in line for line in mine)):
                 self.seen = time.monotonic()
                 self.go.clear()
             else:
                 time.sleep(0.002)
 
     def watch(self, endpoint: str) -> None:
-        self.wanted, self.seen = endpoint, None
+        self.wanted, self.seen, self.there = endpoint, None, False
         self.go.set()
 
 
@@ -164,6 +167,7 @@ def drains(api: Api, env: dict, ns: str) -> dict:
     for i in range(STEADY):
         for p in proxies:
             p.watch(f"{address(i)}:{PORT}")
+        wait("both proxies have it", 30, lambda: all(p.there for p in proxies))
         begun = time.monotonic()
         c.request("DELETE", f"/api/v1/namespaces/{ns}/pods/web-{i}?gracePeriodSeconds=60")
         wait("both proxies drain it", 30, lambda: all(p.seen for p in proxies))

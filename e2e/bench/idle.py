@@ -5,8 +5,8 @@ import os
 import time
 from pathlib import Path
 
-from common import Api, Namespace, controllers, kubectl, lab, leader, machine, pids_of, say, table, wait, write
-from common import apply
+from common import Api, Namespace, apply, controllers, kubectl, lab, leader, machine, pids_of, say, table, wait
+from common import write
 from fake import FakeNode, Pool, load_balancer
 
 OBJECTS, PODS = 50, 10

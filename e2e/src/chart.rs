@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::{SYSTEM, cluster, eventually, secs};
+use crate::{SYSTEM, cluster, eventually, namespace::condition_of, secs};
 
 /// Upgrades the release to the lab's values and these, and waits until the controllers have been replaced.
 pub fn upgrade(set: &[&str]) {
@@ -17,6 +17,22 @@ pub fn upgrade(set: &[&str]) {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let args = ["rollout", "status", "deployment/directlb-controller", "-n", SYSTEM, "--timeout=180s"];
     cluster().kubectl(&args);
+}
+
+/// Waits until so many controllers are there and ready, and no other: those that are stopping serve to the end.
+pub fn controllers_run(n: usize) {
+    eventually(&format!("{n} controllers are ready"), secs(90), || {
+        let pods = cluster().get(&["pods", "-n", SYSTEM, "-l", "app.kubernetes.io/component=controller"]);
+        let items = pods["items"].as_array().cloned().unwrap_or_default();
+        let ready = items.iter().filter(|p| condition_of(p, "Ready").0 == "True").count();
+        if ready == n && items.len() == n { Ok(()) } else { Err(format!("{ready} of {} Pods", items.len())) }
+    });
+}
+
+/// Scales the controller, and waits until it is so.
+pub fn scale_controllers(n: usize) {
+    cluster().kubectl(&["scale", "deployment/directlb-controller", "-n", SYSTEM, &format!("--replicas={n}")]);
+    controllers_run(n);
 }
 
 /// Has gates put into Pods by `Policy` or `Webhook` alone; back to what the chart does by itself when it is dropped.

@@ -230,12 +230,14 @@ async fn silence(ctx: Arc<Context>) {
         let now = ctx.clock.now();
         reports.forget_silent(now);
         let reporting = reports.proxies();
-        let fleets: BTreeSet<&String> =
-            pods.iter().filter_map(|p| p.labels().get(FLEET_LABEL)).chain(reporting.values()).collect();
-        let last = |name: &str| reports.last(name);
+        let fleets: BTreeSet<&String> = pods
+            .iter()
+            .filter_map(|p| p.labels().get(FLEET_LABEL))
+            .chain(reporting.values().map(|r| &r.fleet))
+            .collect();
         let states: BTreeMap<_, _> = fleets
             .into_iter()
-            .flat_map(|f| proxies::proxies(&pods, f, &reporting, last, ctx.started, ctx.proxy_timeout, now))
+            .flat_map(|f| proxies::proxies(&pods, f, &reporting, ctx.started, ctx.proxy_timeout, now))
             .collect();
         if states != before {
             ctx.triggers.send(Change::Everything);

@@ -7,7 +7,7 @@ use kube::ResourceExt as _;
 
 use crate::{
     model::{ObjectKey, Time},
-    provider::envoy::{EnvoyProvider, ExpectedProxy, REPORT_INTERVAL},
+    provider::envoy::{EnvoyProvider, ExpectedProxy, REPORT_INTERVAL, reports::LastReport},
     status::{Fleet, Proxy, ProxyState},
 };
 
@@ -27,8 +27,7 @@ const SILENT: Duration = Duration::from_secs(REPORT_INTERVAL.as_secs() * 10);
 pub(crate) fn proxies(
     pods: &[Arc<Pod>],
     fleet: &str,
-    reporting: &BTreeMap<String, String>,
-    last_report: impl Fn(&str) -> Option<Time>,
+    reports: &BTreeMap<String, LastReport>,
     started: Time,
     timeout: Duration,
     now: Time,
@@ -39,7 +38,7 @@ pub(crate) fn proxies(
         .filter(|p| p.metadata.deletion_timestamp.is_none() && !done(p))
         .map(|p| {
             let name = p.name_any();
-            let last = last_report(&name);
+            let last = reports.get(&name).map(|r| r.at);
             let state = match last {
                 Some(at) if now.since(at) < SILENT => ProxyState::Reporting,
                 _ => {
@@ -52,8 +51,8 @@ pub(crate) fn proxies(
         })
         .collect();
     let here = |name: &str| pods.iter().any(|p| p.metadata.name.as_deref() == Some(name));
-    let fresh = |name: &str| last_report(name).is_some_and(|at| now.since(at) < SILENT);
-    for (name, _) in reporting.iter().filter(|(name, f)| *f == fleet && !here(name) && fresh(name)) {
+    let fresh = |r: &LastReport| r.fleet == fleet && now.since(r.at) < SILENT;
+    for (name, _) in reports.iter().filter(|(name, r)| fresh(r) && !here(name)) {
         all.insert(name.clone(), ProxyState::Reporting);
     }
     all
@@ -122,19 +121,16 @@ mod tests {
         Arc::new(pod)
     }
 
+    fn report(name: &str, fleet: &str, at: u64) -> (String, LastReport) {
+        (name.into(), LastReport { fleet: fleet.into(), at: Time(at) })
+    }
+
     #[test]
     fn a_silent_proxy_is_waited_for_and_then_left_out() {
         let timeout = Duration::from_secs(60);
         let state = |last: Option<u64>, started: u64, now: u64| {
-            let got = proxies(
-                &[pod("p", 100)],
-                "default",
-                &BTreeMap::new(),
-                |_| last.map(Time),
-                Time(started),
-                timeout,
-                Time(now),
-            );
+            let reports = last.map(|at| report("p", "default", at)).into_iter().collect();
+            let got = proxies(&[pod("p", 100)], "default", &reports, Time(started), timeout, Time(now));
             *got.get("p").unwrap()
         };
         // Never reported: waited for from its creation at 100 s, or from the controller's start.
@@ -152,15 +148,16 @@ mod tests {
         let mut leaving = (*pod("a", 1)).clone();
         leaving.metadata.deletion_timestamp = leaving.metadata.creation_timestamp.clone();
         let pods = [Arc::new(leaving), pod("b", 1)];
-        assert!(proxies(&pods, "other", &BTreeMap::new(), |_| None, Time(0), Duration::ZERO, Time(9)).is_empty());
-        let got = proxies(&pods, "default", &BTreeMap::new(), |_| None, Time(0), Duration::ZERO, Time(9000));
+        assert!(proxies(&pods, "other", &BTreeMap::new(), Time(0), Duration::ZERO, Time(9)).is_empty());
+        let got = proxies(&pods, "default", &BTreeMap::new(), Time(0), Duration::ZERO, Time(9000));
         assert_eq!(got.keys().collect::<Vec<_>>(), ["b"]);
     }
+
     #[test]
     fn a_proxy_that_reports_counts_though_its_pod_is_not_in_the_cache() {
-        let fleets = BTreeMap::from([("p".to_owned(), "default".to_owned()), ("q".to_owned(), "other".to_owned())]);
+        let reports = BTreeMap::from([report("p", "default", 1000), report("q", "other", 1000)]);
         let at = |now: u64| {
-            let got = proxies(&[], "default", &fleets, |_| Some(Time(1000)), Time(0), Duration::ZERO, Time(now));
+            let got = proxies(&[], "default", &reports, Time(0), Duration::ZERO, Time(now));
             got.into_iter().collect::<Vec<_>>()
         };
         assert_eq!(at(2000), [("p".to_owned(), ProxyState::Reporting)]);
@@ -169,7 +166,7 @@ mod tests {
         let mut leaving = (*pod("p", 1)).clone();
         leaving.metadata.deletion_timestamp = leaving.metadata.creation_timestamp.clone();
         let pods = [Arc::new(leaving)];
-        let got = proxies(&pods, "default", &fleets, |_| Some(Time(1000)), Time(0), Duration::ZERO, Time(2000));
+        let got = proxies(&pods, "default", &reports, Time(0), Duration::ZERO, Time(2000));
         assert!(got.is_empty());
     }
 }

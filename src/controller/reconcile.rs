@@ -181,10 +181,8 @@ fn stages(key: &ObjectKey, object: &DirectLoadBalancer, ctx: &Context, now: Time
 
     let pods: Vec<Arc<Pod>> =
         ctx.caches.pods.state_filter(|p: &Pod| p.metadata.namespace.as_deref() == Some(&ctx.namespace));
-    let reports = ctx.provider.reports();
-    let reporting = reports.proxies();
-    let last = |name: &str| reports.last(name);
-    let states = proxies::proxies(&pods, &fleet_name, &reporting, last, ctx.started, ctx.proxy_timeout, now);
+    let states =
+        proxies::proxies(&pods, &fleet_name, &ctx.provider.reports().proxies(), ctx.started, ctx.proxy_timeout, now);
     let expected = proxies::expected(&states);
     let observe = || ctx.provider.observe(key, &expected, now);
     let resolve_as = |object: &DirectLoadBalancer, previous: Option<&DirectLoadBalancerSpec>, in_force: &Observed| {

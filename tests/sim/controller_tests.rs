@@ -118,13 +118,7 @@ async fn an_object_that_cannot_be_read_stalls_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_comes_back_empty_takes_no_target_away() {
-    let mut w = World::new(7);
-    w.replica(true);
-    w.replica(false);
-    w.lb(spec());
-    w.workloads.deploy("web", &json!({"app": "web"}), 3);
-    seconds(40).await;
-    assert_eq!(w.ready(), 3);
+    let w = World::serving(7).await;
     // Every Pod seems to be gone, the proxies' too.
     let relist = |empty_list: fn(&str) -> bool| {
         w.api.set_faults(Faults { empty_list, ..Faults::default() });

@@ -12,13 +12,8 @@ fn serving(w: &World) -> Vec<usize> {
 }
 
 async fn three_ready(seed: u64) -> World {
-    let mut w = World::new(seed);
-    w.replica(true);
-    w.replica(false);
-    w.lb(spec());
-    w.workloads.deploy("web", &json!({"app": "web"}), 3);
-    seconds(40).await;
-    assert_eq!((w.ready(), serving(&w)), (3, vec![3, 3]));
+    let w = World::serving(seed).await;
+    assert_eq!(serving(&w), [3, 3]);
     w
 }
 

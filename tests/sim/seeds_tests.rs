@@ -6,14 +6,13 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
 use tokio::time::sleep;
 
 use crate::{
     apiserver::{Faults, Rng},
     kubelet::condition,
     proxies::View,
-    world::{GATE, World, seconds, spec},
+    world::{GATE, World, seconds},
 };
 
 /// What the steps before have shown.
@@ -31,13 +30,7 @@ async fn run_seed(seed: u64) {
         let _ = tracing_subscriber::fmt().with_ansi(false).without_time().with_test_writer().try_init();
     }
     let mut rng = Rng::new(seed);
-    let mut w = World::new(seed);
-    w.replica(true);
-    w.replica(false);
-    w.lb(spec());
-    w.workloads.deploy("web", &json!({"app": "web"}), 3);
-    seconds(40).await;
-    assert_eq!(w.ready(), 3, "seed {seed}: it did not even start");
+    let mut w = World::serving(seed).await;
     w.api.set_faults(Faults::rough(seed));
     let mut seen = Seen::default();
     for step in 0..240u64 {

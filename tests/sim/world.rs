@@ -87,6 +87,18 @@ impl World {
         Self { api, workloads: Arc::new(workloads), proxies, replicas, running: Vec::new(), started: 0 }
     }
 
+    /// Two replicas, the usual object, and three Pods that are Ready behind it.
+    pub async fn serving(seed: u64) -> Self {
+        let mut w = Self::new(seed);
+        w.replica(true);
+        w.replica(false);
+        w.lb(spec());
+        w.workloads.deploy("web", &json!({"app": "web"}), 3);
+        seconds(40).await;
+        assert_eq!(w.ready(), 3, "seed {seed}: it did not even start");
+        w
+    }
+
     /// Starts a replica; its index.
     pub fn replica(&mut self, leads: bool) -> usize {
         let clock = Clock::starting_at(Time(u64::try_from(self.api.now().as_millisecond()).unwrap()));

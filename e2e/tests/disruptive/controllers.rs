@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use e2e::{Namespace, SYSTEM, client, cluster, eventually, namespace::condition_of, need_cluster, pause, secs, yaml};
+use e2e::{
+    Namespace, SYSTEM, chart, client, cluster, eventually, namespace::condition_of, need_cluster, pause, secs, yaml,
+};
 
 fn leader() -> String {
     cluster().get(&["lease", "directlb", "-n", SYSTEM])["spec"]["holderIdentity"]
@@ -29,18 +31,6 @@ fn sigkill(pod: &str) {
     assert!(killed > 0, "no process of {pod} was found");
 }
 
-fn controllers_run(n: u64) {
-    eventually(&format!("{n} controllers are ready"), secs(90), || {
-        let d = cluster().get(&["deployment", "directlb-controller", "-n", SYSTEM]);
-        let ready = d["status"]["readyReplicas"].as_u64().unwrap_or(0);
-        if ready == n && d["status"]["replicas"].as_u64().unwrap_or(0) == n {
-            Ok(())
-        } else {
-            Err(d["status"].to_string())
-        }
-    });
-}
-
 #[test]
 fn the_leader_is_killed_in_the_middle_of_a_scale_up() {
     need_cluster!();
@@ -65,7 +55,7 @@ fn the_leader_is_killed_in_the_middle_of_a_scale_up() {
     assert!(report.requests > 2000, "{}", report.raw);
     let after = client::run(&["http", "--url", &format!("http://{a}/"), "--n", "120"]).ok();
     assert_eq!(after.by_pod.len(), 6, "{:?}", after.by_pod);
-    controllers_run(2);
+    chart::controllers_run(2);
 }
 
 #[test]
@@ -77,19 +67,10 @@ fn both_controllers_are_away_for_a_while() {
     ns.rolled_out("deployment/web");
     let a = ns.wait_ready("web", 2);
     let load = client::start(&["http", "--url", &format!("http://{a}/"), "--rate", "50", "--duration", "90s"]);
-    let scale = |n: &str| cluster().kubectl(&["scale", "deployment/directlb-controller", "-n", SYSTEM, n]);
-    scale("--replicas=0");
-    controllers_run(0);
-    // Those that are stopping serve to the end; only then nobody answers.
-    eventually("the controllers' Pods are gone", secs(60), || {
-        let pods = cluster().get(&["pods", "-n", SYSTEM, "-l", "app.kubernetes.io/component=controller"]);
-        let n = pods["items"].as_array().map_or(0, Vec::len);
-        if n == 0 { Ok(()) } else { Err(format!("{n} Pods")) }
-    });
+    chart::scale_controllers(0);
     ns.kubectl(&["scale", "deployment/web", "--replicas=4"]);
     pause(secs(20));
-    scale("--replicas=2");
-    controllers_run(2);
+    chart::scale_controllers(2);
     assert_eq!(ns.wait_ready("web", 4), a, "the address changed");
     let report = load.report().ok();
     assert!(report.requests > 4000, "{}", report.raw);

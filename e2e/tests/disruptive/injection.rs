@@ -3,7 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use e2e::{
-    Namespace, SYSTEM, chart::Injection, cluster, eventually, namespace::condition_of, need_cluster, secs, yaml,
+    Namespace,
+    chart::{self, Injection},
+    cluster, eventually,
+    namespace::condition_of,
+    need_cluster, secs, yaml,
 };
 use serde_json::{Value, json};
 
@@ -121,21 +125,6 @@ fn both_ways_make_the_same_pods() {
     }
 }
 
-fn scale_controller(replicas: u32) {
-    cluster().kubectl(&["scale", "deployment/directlb-controller", "-n", SYSTEM, &format!("--replicas={replicas}")]);
-    eventually("the controller's Pods", secs(90), || {
-        let pods = cluster().get(&["pods", "-n", SYSTEM, "-l", "app.kubernetes.io/component=controller"]);
-        let ready = pods["items"].as_array().map_or(0, |items| {
-            items
-                .iter()
-                .filter(|p| p["status"]["conditions"].to_string().contains(r#""status":"True","type":"Ready""#))
-                .count()
-        });
-        let all = pods["items"].as_array().map_or(0, Vec::len);
-        if all == replicas as usize && ready == all { Ok(()) } else { Err(format!("{ready} of {all}")) }
-    });
-}
-
 /// With the policy, Pods made while no controller runs have their gates, which open when one is back; with the webhook
 /// they have none, are admitted all the same, and are counted and named.
 #[test]
@@ -147,7 +136,7 @@ fn pods_made_while_no_controller_runs() {
         ns.apply(&yaml::http_lb("web"));
         ns.apply(&yaml::deployment("web", 1, &[]));
         ns.wait_ready("web", 1);
-        scale_controller(0);
+        chart::scale_controllers(0);
         ns.kubectl(&["scale", "deployment/web", "--replicas=3"]);
         let pods = eventually("Pods are admitted", secs(60), || {
             let pods = ns.pods("app=web");
@@ -160,7 +149,7 @@ fn pods_made_while_no_controller_runs() {
             let open = pods.iter().filter(|p| condition_of(p, "Ready").0 == "True").count();
             assert_eq!(open, 1, "nobody was there to open the new Pods' gates");
         }
-        scale_controller(2);
+        chart::scale_controllers(2);
         ns.wait_ready("web", 3);
         ns.rolled_out("deployment/web");
         let object = ns.get(&["directloadbalancer", "web"]);

@@ -30,6 +30,7 @@ pub(super) fn variables() -> Vec<(&'static str, String)> {
         ("initNames", "variables.inits.map(c, c.name)".into()),
         ("sidecars", "variables.inits.filter(c, has(c.restartPolicy) && c.restartPolicy == 'Always')".into()),
         ("slept", slept()),
+        ("changed", CHANGED.into()),
     ]
 }
 
@@ -42,7 +43,6 @@ pub(super) fn patch() -> String {
     )
     .replace("$SECONDS", &SECONDS_ANNOTATION.replace('/', "~1"))
     .replace("$CONTAINERS", &CONTAINERS_ANNOTATION.replace('/', "~1"))
-    .replace("$CHANGED", CHANGED)
 }
 
 const OWNERS: &str = "has(object.metadata.ownerReferences) \
@@ -149,17 +149,17 @@ fn sleeps(of: &str, field: &str, names: &str) -> String {
 }
 
 /// Something is added or lengthened.
-const CHANGED: &str = "(size(variables.slept) > 0 && (variables.seconds > variables.already \
+const CHANGED: &str = "size(variables.slept) > 0 && (variables.seconds > variables.already \
     || variables.containers.exists(c, !has(c.lifecycle) || !has(c.lifecycle.preStop)) \
-    || variables.sidecars.exists(c, !has(c.lifecycle) || !has(c.lifecycle.preStop))))";
+    || variables.sidecars.exists(c, !has(c.lifecycle) || !has(c.lifecycle.preStop)))";
 
 /// The grace period, and the annotations that say what was done.
-const BOOKKEEPING: &str = "($CHANGED && variables.seconds > variables.already ? [JSONPatch{op: 'add', \
+const BOOKKEEPING: &str = "(variables.changed && variables.seconds > variables.already ? [JSONPatch{op: 'add', \
         path: '/spec/terminationGracePeriodSeconds', \
         value: (has(object.spec.terminationGracePeriodSeconds) ? object.spec.terminationGracePeriodSeconds : 30) \
             + variables.seconds - variables.already}] : []) \
-    + ($CHANGED && !has(object.metadata.annotations) \
+    + (variables.changed && !has(object.metadata.annotations) \
         ? [JSONPatch{op: 'add', path: '/metadata/annotations', value: {}}] : []) \
-    + ($CHANGED ? [ \
+    + (variables.changed ? [ \
         JSONPatch{op: 'add', path: '/metadata/annotations/$SECONDS', value: string(variables.seconds)}, \
         JSONPatch{op: 'add', path: '/metadata/annotations/$CONTAINERS', value: variables.slept.join(',')}] : [])";

@@ -54,6 +54,15 @@ pub struct EndpointReport {
     pub rq_active: u64,
 }
 
+/// A proxy that has exported.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastReport {
+    /// Its fleet.
+    pub fleet: String,
+    /// When it exported last.
+    pub at: Time,
+}
+
 /// What a proxy has acknowledged.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Acks {
@@ -130,16 +139,11 @@ impl Reports {
         self.0.direct.clone()
     }
 
-    /// When the proxy exported last.
+    /// The proxies that have exported, and when they did last.
     #[must_use]
-    pub fn last(&self, proxy: &str) -> Option<Time> {
-        self.read(|s| s.proxies.get(proxy).map(|p| p.last))
-    }
-
-    /// The proxies that have exported, with their fleets.
-    #[must_use]
-    pub fn proxies(&self) -> BTreeMap<String, String> {
-        self.read(|s| s.proxies.iter().map(|(name, p)| (name.clone(), p.fleet.clone())).collect())
+    pub fn proxies(&self) -> BTreeMap<String, LastReport> {
+        let last = |p: &Proxy| LastReport { fleet: p.fleet.clone(), at: p.last };
+        self.read(|s| s.proxies.iter().map(|(name, p)| (name.clone(), last(p))).collect())
     }
 
     /// What the proxy says about a target.
@@ -491,7 +495,7 @@ mod tests {
         assert_eq!(changes.try_recv().unwrap(), ObjectKey::new("shop", "web"));
         let got = reports.endpoint("edge1", CLUSTER, &target("u1")).unwrap();
         assert_eq!(got, EndpointReport { healthy_since: None, cx_active: 0, rq_active: 3 });
-        assert_eq!(reports.last("edge1"), Some(Time(7)));
+        assert_eq!(reports.proxies()["edge1"].at, Time(7));
         // The same again tells nothing.
         reports.ingest(&first, false);
         assert!(changes.try_recv().is_err());
