@@ -51,19 +51,32 @@ class Watch(threading.Thread):
 
     def __init__(self, api: Api, namespace: str):
         super().__init__(daemon=True)
-        self.http = http.client.HTTPConnection("127.0.0.1", api.port)
+        self.port = api.port
         self.path = f"/api/v1/namespaces/{namespace}/pods?watch=true&timeoutSeconds=600"
         self.opened: dict[str, float] = {}
         self.start()
 
     def run(self) -> None:
-        self.http.request("GET", self.path)
-        for line in self.http.getresponse():
-            event = json.loads(line)
-            meta = event["object"]["metadata"]
-            for c in event["object"].get("status", {}).get("conditions", []):
-                if c["type"] == GATE and c["status"] == "True":
-                    self.opened.setdefault(meta["name"], time.monotonic())
+        # The API server ends the watch of a client that falls behind in the burst. A new one begins with every Pod as
+        # it is by then, so nothing is missed.
+        while True:
+            http_ = http.client.HTTPConnection("127.0.0.1", self.port)
+            try:
+                http_.request("GET", self.path)
+                for line in http_.getresponse():
+                    self.event(json.loads(line))
+            except ConnectionRefusedError:
+                return  # The lab has gone.
+            except (OSError, http.client.HTTPException):
+                time.sleep(0.1)
+            finally:
+                http_.close()
+
+    def event(self, event: dict) -> None:
+        meta = event["object"]["metadata"]
+        for c in event["object"].get("status", {}).get("conditions", []):
+            if c["type"] == GATE and c["status"] == "True":
+                self.opened.setdefault(meta["name"], time.monotonic())
 
 
 class Proxy(threading.Thread):
