@@ -13,3 +13,4 @@ pub mod provider;
 pub mod resolve;
 pub mod runtime;
 pub mod status;
+pub mod sync;

@@ -34,6 +34,12 @@ impl Clock {
         self.at_start.plus(self.started.elapsed())
     }
 
+    /// Time since the clock was made. It never goes back, and is finer than [`Clock::now`].
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// The same as a function, for modules that want no more than that.
     #[must_use]
     pub fn as_fn(&self) -> Arc<dyn Fn() -> Time + Send + Sync> {
