@@ -4,3 +4,4 @@
 //! to the planner by [`crate::model::Limits`].
 
 pub mod envoy;
+pub mod tencent;

@@ -1,0 +1,351 @@
+//! What is written to CLB and read from it, item by item.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::sync::{Action, Item, Query};
+
+/// Every action that is called, besides the one that asks for tasks.
+pub const ACTIONS: &[Action] = &[
+    "CreateLoadBalancer",
+    "DeleteLoadBalancer",
+    "CreateListener",
+    "DeleteLoadBalancerListeners",
+    "CreateRule",
+    "DeleteRule",
+    "BatchRegisterTargets",
+    "BatchModifyTargetWeight",
+    "BatchDeregisterTargets",
+    "DescribeLoadBalancers",
+    "DescribeListeners",
+    "DescribeTargets",
+    "DescribeTargetHealth",
+];
+
+/// A health check (data type `HealthCheck`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct HealthCheck {
+    /// 1: on; 0: off.
+    pub health_switch: i64,
+    /// Seconds after which a check has failed: 2 to 60, and less than `interval_time`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_out: Option<i64>,
+    /// Seconds between checks: 2 to 300.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval_time: Option<i64>,
+    /// Passes in a row that make a target healthy: 2 to 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_num: Option<i64>,
+    /// Failures in a row that make it unhealthy: 2 to 10.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub un_health_num: Option<i64>,
+    /// Which answers pass: a sum of 1 (1xx), 2 (2xx), 4 (3xx), 8 (4xx), 16 (5xx).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_code: Option<i64>,
+    /// The path that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_check_path: Option<String>,
+    /// `TCP`, `HTTP`, `GRPC`, ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check_type: Option<String>,
+}
+
+/// A load balancer to make (action `CreateLoadBalancer`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct NewLoadBalancer {
+    /// `OPEN` (public) or `INTERNAL`.
+    pub load_balancer_type: String,
+    /// Its name.
+    pub load_balancer_name: String,
+    /// The network that its targets are in.
+    pub vpc_id: String,
+    /// Where an internal one gets its address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subnet_id: Option<String>,
+    /// Whose it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Tag>,
+    /// A second call with the same token makes no second load balancer; at most 64 characters.
+    pub client_token: String,
+}
+
+/// A tag (data type `TagInfo`).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Tag {
+    /// Its key.
+    pub tag_key: String,
+    /// Its value.
+    pub tag_value: String,
+}
+
+/// A listener to make (action `CreateListener`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewListener {
+    /// Its name, by which it is known to be ours.
+    pub name: String,
+    /// Its port.
+    pub port: u16,
+    /// The rest, which several listeners of a call share.
+    pub settings: ListenerSettings,
+}
+
+/// Settings that several listeners of a call may share.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListenerSettings {
+    /// `TCP`, `UDP`, `TCP_SSL`, `HTTP`, `HTTPS`, `QUIC`.
+    pub protocol: String,
+    /// Of TCP and UDP; for others the rule has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
+    /// `WRR` or `LEAST_CONN`; of TCP and UDP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<String>,
+    /// Seconds of session persistence: 30 to 3600; 0: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_expire_time: Option<i64>,
+}
+
+/// A rule to make (data type `RuleInput`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct NewRule {
+    /// The host.
+    pub domain: String,
+    /// The path.
+    pub url: String,
+    /// How targets are checked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
+    /// `WRR`, `LEAST_CONN` or `IP_HASH`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<String>,
+    /// Seconds of session persistence: 30 to 86400; 0: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_expire_time: Option<i64>,
+}
+
+/// Where targets are bound: a listener of layer 4, or a rule of one of layer 7.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// The listener's id.
+    pub listener: String,
+    /// The rule's id.
+    pub location: Option<String>,
+}
+
+/// A target at a place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Binding {
+    /// Where.
+    pub place: Place,
+    /// The Pod's address.
+    pub ip: IpAddr,
+    /// The Pod's port.
+    pub port: u16,
+}
+
+/// Something to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Make a load balancer; its lane is named by the token.
+    CreateLoadBalancer(Box<NewLoadBalancer>),
+    /// Delete the load balancer of the lane.
+    DeleteLoadBalancer,
+    /// Make a listener.
+    CreateListener(Box<NewListener>),
+    /// Delete a listener, with its rules and targets.
+    DeleteListener(String),
+    /// Make a rule of a listener.
+    CreateRule {
+        /// The listener's id.
+        listener: String,
+        /// The rule.
+        rule: Box<NewRule>,
+    },
+    /// Delete a rule of a listener.
+    DeleteRule(Place),
+    /// Register a target.
+    Register {
+        /// Which, and where.
+        binding: Binding,
+        /// Its share, 0 to 100.
+        weight: u8,
+        /// The Pod's UID.
+        tag: String,
+    },
+    /// Change a target's share.
+    Weight {
+        /// Which, and where.
+        binding: Binding,
+        /// Its share, 0 to 100; 0: no new connections.
+        weight: u8,
+    },
+    /// Deregister a target.
+    Deregister(Binding),
+}
+
+impl Item for Write {
+    fn action(&self) -> Action {
+        match self {
+            Self::CreateLoadBalancer(_) => "CreateLoadBalancer",
+            Self::DeleteLoadBalancer => "DeleteLoadBalancer",
+            Self::CreateListener(_) => "CreateListener",
+            Self::DeleteListener(_) => "DeleteLoadBalancerListeners",
+            Self::CreateRule { .. } => "CreateRule",
+            Self::DeleteRule(_) => "DeleteRule",
+            Self::Register { .. } => "BatchRegisterTargets",
+            Self::Weight { .. } => "BatchModifyTargetWeight",
+            Self::Deregister(_) => "BatchDeregisterTargets",
+        }
+    }
+
+    fn group(&self) -> String {
+        match self {
+            Self::CreateListener(l) => format!("{:?}", l.settings),
+            Self::CreateRule { listener, .. } => listener.clone(),
+            Self::DeleteRule(place) => place.listener.clone(),
+            _ => String::new(),
+        }
+    }
+
+    fn id(&self) -> String {
+        match self {
+            Self::CreateLoadBalancer(_) | Self::DeleteLoadBalancer => String::new(),
+            Self::CreateListener(l) => format!("{}/{}", l.settings.protocol, l.port),
+            Self::DeleteListener(id) => id.clone(),
+            Self::CreateRule { listener, rule } => format!("{listener}/{}{}", rule.domain, rule.url),
+            Self::DeleteRule(place) => place.to_string(),
+            Self::Register { binding, .. } | Self::Weight { binding, .. } | Self::Deregister(binding) => {
+                binding.to_string()
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.location {
+            None => f.write_str(&self.listener),
+            Some(location) => write!(f, "{}/{location}", self.listener),
+        }
+    }
+}
+
+impl std::fmt::Display for Binding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.place, std::net::SocketAddr::new(self.ip, self.port))
+    }
+}
+
+/// Something to read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Read {
+    /// The load balancer itself.
+    LoadBalancer(String),
+    /// The listeners and rules of a load balancer.
+    Listeners(String),
+    /// The targets of one listener and its rules, with weights and tags.
+    Targets {
+        /// The load balancer's id.
+        load_balancer: String,
+        /// The listener's id.
+        listener: String,
+    },
+    /// Every target of a load balancer with its health and weight.
+    Health(String),
+}
+
+impl Query for Read {
+    fn action(&self) -> Action {
+        match self {
+            Self::LoadBalancer(_) => "DescribeLoadBalancers",
+            Self::Listeners(_) => "DescribeListeners",
+            Self::Targets { .. } => "DescribeTargets",
+            Self::Health(_) => "DescribeTargetHealth",
+        }
+    }
+
+    fn group(&self) -> String {
+        match self {
+            Self::LoadBalancer(_) | Self::Health(_) => String::new(),
+            Self::Listeners(id) | Self::Targets { load_balancer: id, .. } => id.clone(),
+        }
+    }
+}
+
+/// What a read says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Of [`Read::LoadBalancer`]; `None`: there is none with that id.
+    LoadBalancer(Option<LoadBalancer>),
+    /// Of [`Read::Listeners`].
+    Listeners(Vec<Listener>),
+    /// Of [`Read::Targets`].
+    Targets(BTreeMap<Binding, Bound>),
+    /// Of [`Read::Health`].
+    Health(BTreeMap<Binding, TargetHealth>),
+}
+
+/// A load balancer that there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadBalancer {
+    /// Its id.
+    pub id: String,
+    /// It is there, and takes writes.
+    pub running: bool,
+    /// Its addresses.
+    pub addresses: Vec<String>,
+    /// Its tags.
+    pub tags: Vec<Tag>,
+}
+
+/// A listener that there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its protocol.
+    pub protocol: String,
+    /// Its port.
+    pub port: u16,
+    /// Its rules: id, domain, url.
+    pub rules: Vec<(String, String, String)>,
+}
+
+/// A target that is registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Its share.
+    pub weight: u8,
+    /// The Pod's UID, if it was registered by us.
+    pub tag: Option<String>,
+}
+
+/// A target's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetHealth {
+    /// What the load balancer says of it.
+    pub state: HealthState,
+    /// Its share.
+    pub weight: u8,
+}
+
+/// What a load balancer says of a target (`HealthStatusDetail`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HealthState {
+    /// Checks pass.
+    Alive,
+    /// Checks fail.
+    Dead,
+    /// Not checked yet.
+    Unknown,
+    /// There are no checks, or the listener is stopped.
+    Close,
+}

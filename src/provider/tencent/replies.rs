@@ -1,0 +1,242 @@
+//! Replies, as far as they are read. Fields as in the official SDK's `models.py` (CLB 2018-03-17).
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::ops::{Binding, Bound, HealthState, Listener, LoadBalancer, Place, Tag, TargetHealth};
+use crate::sync::TaskState;
+
+/// A reply of which nothing is read.
+#[derive(Debug, Deserialize)]
+pub(super) struct Nothing {}
+
+/// Of `CreateLoadBalancer`, `CreateListener`, `CreateRule`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Created {
+    #[serde(alias = "LoadBalancerIds", alias = "ListenerIds", alias = "LocationIds")]
+    pub(super) ids: Vec<String>,
+}
+
+/// Of `BatchRegisterTargets`, `BatchDeregisterTargets`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct PartlyDone {
+    pub(super) fail_listener_id_set: Option<Vec<String>>,
+    pub(super) message: Option<String>,
+}
+
+/// Of `DescribeLoadBalancers`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct DescribedLoadBalancers {
+    load_balancer_set: Vec<LoadBalancerReply>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct LoadBalancerReply {
+    load_balancer_id: String,
+    status: i64,
+    load_balancer_vips: Option<Vec<String>>,
+    tags: Option<Vec<Tag>>,
+}
+
+impl DescribedLoadBalancers {
+    pub(super) fn load_balancers(self) -> impl Iterator<Item = LoadBalancer> {
+        self.load_balancer_set.into_iter().map(|lb| LoadBalancer {
+            id: lb.load_balancer_id,
+            running: lb.status == 1,
+            addresses: lb.load_balancer_vips.unwrap_or_default(),
+            tags: lb.tags.unwrap_or_default(),
+        })
+    }
+}
+
+/// Of `DescribeListeners`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct DescribedListeners {
+    listeners: Vec<ListenerReply>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListenerReply {
+    listener_id: String,
+    listener_name: Option<String>,
+    protocol: String,
+    port: u16,
+    rules: Option<Vec<RuleReply>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RuleReply {
+    location_id: String,
+    domain: Option<String>,
+    url: Option<String>,
+}
+
+impl DescribedListeners {
+    pub(super) fn listeners(&self) -> Vec<Listener> {
+        let rule = |r: &RuleReply| {
+            (r.location_id.clone(), r.domain.clone().unwrap_or_default(), r.url.clone().unwrap_or_default())
+        };
+        self.listeners
+            .iter()
+            .map(|l| Listener {
+                id: l.listener_id.clone(),
+                name: l.listener_name.clone().unwrap_or_default(),
+                protocol: l.protocol.clone(),
+                port: l.port,
+                rules: l.rules.iter().flatten().map(rule).collect(),
+            })
+            .collect()
+    }
+}
+
+/// Of `DescribeTargets`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct DescribedTargets {
+    listeners: Vec<ListenerTargets>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListenerTargets {
+    listener_id: String,
+    targets: Option<Vec<Backend>>,
+    rules: Option<Vec<RuleTargets>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RuleTargets {
+    location_id: String,
+    targets: Option<Vec<Backend>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Backend {
+    port: u16,
+    weight: Option<u8>,
+    private_ip_addresses: Option<Vec<String>>,
+    tag: Option<String>,
+}
+
+impl DescribedTargets {
+    pub(super) fn targets(&self) -> impl Iterator<Item = (Binding, Bound)> {
+        self.listeners.iter().flat_map(|l| {
+            let place =
+                |location: Option<&String>| Place { listener: l.listener_id.clone(), location: location.cloned() };
+            let own = l.targets.iter().flatten().map(move |t| (place(None), t));
+            let rules = l.rules.iter().flatten();
+            let of_rules =
+                rules.flat_map(move |r| r.targets.iter().flatten().map(move |t| (place(Some(&r.location_id)), t)));
+            own.chain(of_rules).filter_map(|(place, t)| {
+                // What has no address is not one of ours.
+                let ip = t.private_ip_addresses.iter().flatten().find_map(|ip| ip.parse().ok())?;
+                let bound = Bound { weight: t.weight.unwrap_or(0), tag: t.tag.clone().filter(|t| !t.is_empty()) };
+                Some((Binding { place, ip, port: t.port }, bound))
+            })
+        })
+    }
+}
+
+/// Of `DescribeTargetHealth`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct DescribedHealth {
+    load_balancers: Vec<LoadBalancerHealth>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct LoadBalancerHealth {
+    load_balancer_id: String,
+    listeners: Vec<ListenerHealth>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct ListenerHealth {
+    listener_id: String,
+    rules: Vec<RuleHealth>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RuleHealth {
+    location_id: Option<String>,
+    targets: Option<Vec<Health>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Health {
+    #[serde(rename = "IP")]
+    ip: String,
+    #[serde(rename = "Port")]
+    port: u16,
+    #[serde(rename = "HealthStatusDetail")]
+    detail: Option<String>,
+    #[serde(rename = "Weight")]
+    weight: Option<u8>,
+}
+
+impl DescribedHealth {
+    pub(super) fn targets(&self) -> impl Iterator<Item = (String, Binding, TargetHealth)> {
+        self.load_balancers.iter().flat_map(|lb| {
+            lb.listeners.iter().flat_map(move |l| {
+                l.rules.iter().flat_map(move |r| {
+                    r.targets.iter().flatten().filter_map(move |t| {
+                        // A listener of layer 4 has one rule without an id.
+                        let location = r.location_id.clone().filter(|id| !id.is_empty());
+                        let place = Place { listener: l.listener_id.clone(), location };
+                        let binding = Binding { place, ip: t.ip.parse().ok()?, port: t.port };
+                        let state = match t.detail.as_deref() {
+                            Some("Alive") => HealthState::Alive,
+                            Some("Dead") => HealthState::Dead,
+                            Some("Close") => HealthState::Close,
+                            _ => HealthState::Unknown,
+                        };
+                        let health = TargetHealth { state, weight: t.weight.unwrap_or(0) };
+                        Some((lb.load_balancer_id.clone(), binding, health))
+                    })
+                })
+            })
+        })
+    }
+}
+
+/// Of `DescribeAsyncJobs`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct AsyncJobs {
+    jobs: Option<Vec<Job>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Job {
+    request_id: String,
+    status: Option<String>,
+}
+
+impl AsyncJobs {
+    pub(super) fn states(self) -> BTreeMap<String, TaskState> {
+        let jobs = self.jobs.into_iter().flatten();
+        jobs.map(|job| {
+            let state = match job.status.as_deref() {
+                Some("Succeeded") => TaskState::Done,
+                // The reply has no reason.
+                Some("Failed") => TaskState::Failed("the task failed".into()),
+                _ => TaskState::Running,
+            };
+            (job.request_id, state)
+        })
+        .collect()
+    }
+}
