@@ -31,12 +31,22 @@ test: test-unit test-e2e ## Every test: unit, golden, property, simulation, real
 test-unit: ## Tests that need no cluster (the real Envoy is fetched once)
 	$(LAB) build envoy
 	DIRECTLB_REQUIRE_ENVOY=1 SIM_SEEDS=$(SIM_SEEDS) cargo test --locked --workspace
+	$(MAKE) oracle
+
+.PHONY: oracle
+oracle: ## Check the emulator of Tencent's CLB with Tencent's own SDK (fetched once)
+	@# The same features as in the tests, so that nothing is built twice; the binary comes with them.
+	cargo test --locked --workspace --test tencent --no-run
+	python3 e2e/oracle/tencent.py $(or $(CARGO_TARGET_DIR),target)/debug/tencent-emulator
 
 .PHONY: test-e2e
 test-e2e: ## End-to-end tests in the lab, which is taken down afterwards
 	$(E2E)
 
-.PHONY: bench-rollout bench-gate bench-idle
+.PHONY: bench-rollout bench-gate bench-idle bench-sync
+bench-sync: ## The sync engine beside simpler strategies, on the emulator (target/reports/sync.json, docs/sync.svg)
+	cargo bench --locked --package e2e --bench sync --profile dev
+
 bench-rollout: ## Requests that fail in rollouts, beside other ways (about 25 minutes; target/reports/rollout.json)
 	$(BENCH) rollout
 

@@ -24,7 +24,7 @@ SUITES = [("e2e", THREADS, 1500), ("disruptive", "1", 1200)]
 def suite(name: str, threads: str, limit: int, chosen: list[str]) -> bool:
     """Runs one test binary, within a limit in seconds; whether it passed."""
     setup.say(f"tests: {name}")
-    command = ["cargo", "test", "--locked", "-p", "e2e", "--test", name, "--", "--test-threads", threads, *chosen]
+    command = ["cargo", "test", "--locked", "--workspace", "--test", name, "--", "--test-threads", threads, *chosen]
     env = os.environ | {"DIRECTLB_E2E": "1", "ECHO_IMAGE": setup.echo_image()}
     child = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
     try:

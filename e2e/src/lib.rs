@@ -1,6 +1,8 @@
 //! The harness of the end-to-end tests: the lab (or a cluster of the user's), one namespace for each test, traffic from the
 //! client's network, and waiting.
 //!
+//! [`tencent`] is apart: an emulator of a cloud, which needs no cluster.
+//!
 //! Tests talk to the cluster as users do, through `kubectl`. They do nothing unless `DIRECTLB_E2E=1`: `make test-e2e` sets it.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test that cannot go on stops.
@@ -9,6 +11,7 @@ pub mod chart;
 pub mod client;
 pub mod cluster;
 pub mod namespace;
+pub mod tencent;
 pub mod yaml;
 
 use std::time::{Duration, Instant};
