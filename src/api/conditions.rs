@@ -90,7 +90,9 @@ reasons! {
         AddressInUse,
         /// The address asked for is not in the class' pool.
         AddressNotInPool,
-        /// The proxies carry the listeners.
+        /// The class does not allow that this load balancer is adopted.
+        AdoptionNotAllowed,
+        /// The proxies, or the cloud's load balancer, carry the listeners.
         Programmed,
         /// Proxies have not yet confirmed.
         Pending,
@@ -104,6 +106,24 @@ reasons! {
         ProxyLeftOut,
         /// The fleet has no proxy.
         NoProxies,
+        /// The Secret with the cloud's credentials is missing or incomplete.
+        CredentialsMissing,
+        /// The cloud refuses the credentials, or they may not do what is needed.
+        CredentialsRefused,
+        /// The cloud does not answer, or answers with an error of its own.
+        CloudUnavailable,
+        /// The cloud lets through fewer calls than are needed.
+        CloudThrottled,
+        /// The cloud refuses a value.
+        CloudRejected,
+        /// Somebody else holds what is needed, such as a port of an adopted load balancer.
+        CloudConflict,
+        /// A quota of the cloud is used up: what fits is there, the rest waits.
+        QuotaExceeded,
+        /// The load balancer to adopt, or what was made, is not there.
+        LoadBalancerNotFound,
+        /// Somebody else changed or removed what is the object's: it was put right.
+        DriftRepaired,
         /// Every target is healthy.
         AllHealthy,
         /// Some targets are registered and not healthy yet.
@@ -136,6 +156,38 @@ reasons! {
         Deleting,
         /// A container's own preStop hook is shorter than the drain.
         PreStopTooShort,
+    }
+}
+
+impl Reason {
+    /// Whether it is about a cloud, its API or its credentials.
+    #[must_use]
+    pub const fn is_cloud(self) -> bool {
+        matches!(
+            self,
+            Self::CredentialsMissing
+                | Self::CredentialsRefused
+                | Self::CloudUnavailable
+                | Self::CloudThrottled
+                | Self::CloudRejected
+                | Self::CloudConflict
+                | Self::QuotaExceeded
+                | Self::LoadBalancerNotFound
+        )
+    }
+
+    /// Whether nothing gets better without a person.
+    #[must_use]
+    pub const fn needs_a_person(self) -> bool {
+        matches!(
+            self,
+            Self::CredentialsMissing
+                | Self::CredentialsRefused
+                | Self::CloudRejected
+                | Self::CloudConflict
+                | Self::QuotaExceeded
+                | Self::LoadBalancerNotFound
+        )
     }
 }
 

@@ -93,8 +93,23 @@ pub struct DirectLoadBalancerSpec {
 #[derive(KubeSchema, Validate, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[garde(allow_unvalidated)]
-#[x_kube(validation = Rule::new("has(self.address) == has(oldSelf.address)").message("address is immutable: it can neither be added nor removed later"))]
+#[x_kube(
+    validation = Rule::new("has(self.address) == has(oldSelf.address)").message("address is immutable: it can neither be added nor removed later"),
+    validation = Rule::new("has(self.id) == has(oldSelf.id)").message("id is immutable: it can neither be added nor removed later"),
+    validation = Rule::new("!has(self.id) || !has(self.address)").message("give either id or address, not both")
+)]
 pub struct LoadBalancerSpec {
+    /// A cloud's load balancer that exists already, by its id: its class must allow that (`adoptableLoadBalancers`). It
+    /// is never deleted, and what others made on it stays as it is. Absent: one is made. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    #[garde(inner(custom(super::validate::cloud_id)))]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("id is immutable: delete the object and make it anew"))]
+    pub id: Option<String>,
+    /// Whether a cloud's load balancer has a public or a private address. Immutable.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("self == oldSelf").message("scheme is immutable: delete the object and make it anew"))]
+    pub scheme: Scheme,
     /// An address of the class' pool to have; absent: any free one. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 45))]
@@ -107,6 +122,27 @@ pub struct LoadBalancerSpec {
     /// What happens to the load balancer when the object is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
+}
+
+/// Whether a cloud's load balancer has a public or a private address.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// A public address.
+    #[default]
+    Internet,
+    /// An address of the class' subnet.
+    Internal,
+}
+
+impl Scheme {
+    /// As written in a spec.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Internet => "Internet",
+            Self::Internal => "Internal",
+        }
+    }
 }
 
 /// What happens to a load balancer when its object is deleted.
@@ -522,11 +558,11 @@ pub enum ProxyProtocol {
 }
 
 /// How targets are checked.
-#[derive(KubeSchema, Validate, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(KubeSchema, Validate, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[garde(allow_unvalidated)]
 #[x_kube(
-    validation = Rule::new("duration(self.timeout) <= duration(self.interval)").message("timeout must not be longer than interval"),
+    validation = Rule::new("!has(self.timeout) || !has(self.interval) || duration(self.timeout) <= duration(self.interval)").message("timeout must not be longer than interval"),
     validation = Rule::new("!has(self.path) || !has(self.type) || self.type == 'HTTP'").message("path needs type HTTP"),
     validation = Rule::new("!has(self.service) || (has(self.type) && self.type == 'GRPC')").message("service needs type GRPC")
 )]
@@ -551,57 +587,27 @@ pub struct HealthCheckSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(super::validate::port_ref)))]
     pub port: Option<PortRef>,
-    /// Time between checks, from 100ms to 5m.
-    #[serde(default = "default_interval")]
-    #[garde(custom(super::validate::interval))]
+    /// Time between checks, from 100ms to 5m; absent: 2s, or 3s on a Tencent CLB (which takes whole seconds from 2s).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(super::validate::interval)))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('100ms') && duration(self) <= duration('5m')").message("must be from 100ms to 5m"))]
-    pub interval: HumanDuration,
-    /// Time after which a check has failed; at most `interval`.
-    #[serde(default = "default_timeout")]
-    #[garde(custom(super::validate::interval))]
+    pub interval: Option<HumanDuration>,
+    /// Time after which a check has failed; at most `interval`; absent: 1s, or 2s on a Tencent CLB (which takes whole
+    /// seconds from 2s, and less than `interval`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(super::validate::interval)))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('100ms') && duration(self) <= duration('5m')").message("must be from 100ms to 5m"))]
-    pub timeout: HumanDuration,
-    /// Passes in a row that make a target healthy again; its first pass makes a new target healthy.
-    #[serde(default = "default_healthy")]
+    pub timeout: Option<HumanDuration>,
+    /// Passes in a row that make a target healthy again; on Envoy its first pass makes a new target healthy. Absent: 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10))]
-    #[garde(custom(super::validate::threshold))]
-    pub healthy_threshold: i32,
-    /// Failures in a row that make a target unhealthy.
-    #[serde(default = "default_unhealthy")]
+    #[garde(inner(custom(super::validate::threshold)))]
+    pub healthy_threshold: Option<i32>,
+    /// Failures in a row that make a target unhealthy. Absent: 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10))]
-    #[garde(custom(super::validate::threshold))]
-    pub unhealthy_threshold: i32,
-}
-
-fn default_interval() -> HumanDuration {
-    HumanDuration("2s".into())
-}
-fn default_timeout() -> HumanDuration {
-    HumanDuration("1s".into())
-}
-fn default_healthy() -> i32 {
-    2
-}
-fn default_unhealthy() -> i32 {
-    2
-}
-
-impl HealthCheckSpec {
-    /// A check with every default.
-    #[must_use]
-    pub fn standard() -> Self {
-        Self {
-            interval: default_interval(),
-            timeout: default_timeout(),
-            healthy_threshold: default_healthy(),
-            unhealthy_threshold: default_unhealthy(),
-            kind: None,
-            path: None,
-            host: None,
-            service: None,
-            port: None,
-        }
-    }
+    #[garde(inner(custom(super::validate::threshold)))]
+    pub unhealthy_threshold: Option<i32>,
 }
 
 /// Kinds of health check.

@@ -14,14 +14,14 @@ pub mod validate;
 
 pub use class::{
     AllowedNamespaces, ClassDefaults, DirectLoadBalancerClass, DirectLoadBalancerClassSpec,
-    DirectLoadBalancerClassStatus, EnvoyClass,
+    DirectLoadBalancerClassStatus, EnvoyClass, SecretRef, TencentClass,
 };
 pub use conditions::{ConditionType, GateReason, Reason};
 pub use duration::HumanDuration;
 pub use load_balancer::{
     AffinityKind, DeletionPolicy, DirectLoadBalancer, DirectLoadBalancerSpec, DrainSpec, HealthCheckKind,
     HealthCheckSpec, Listener, ListenerRule, ListenerTls, LoadBalancerSpec, Mode, PathType, PreStop, Protocol,
-    ProxyProtocol, ReadinessGate, Scheduler, ServiceRef, SessionAffinity, Target, TargetProtocol, TlsMode,
+    ProxyProtocol, ReadinessGate, Scheduler, Scheme, ServiceRef, SessionAffinity, Target, TargetProtocol, TlsMode,
     WeightedTarget, WorkloadKind, WorkloadRef,
 };
 pub use port::PortRef;

@@ -264,15 +264,11 @@ fn one_kind(t: &Target, at: &str, me: Option<&str>, out: &mut Vec<Violation>) {
 
 /// The rules of a health check that span fields.
 pub(crate) fn health_check(hc: &HealthCheckSpec, at: &str, me: Option<&str>, out: &mut Vec<Violation>) {
-    if let (Some(interval), Some(timeout)) = (hc.interval.get(), hc.timeout.get())
-        && timeout > interval
+    if let (Some(interval), Some(timeout)) = (&hc.interval, &hc.timeout)
+        && timeout.get().zip(interval.get()).is_some_and(|(timeout, interval)| timeout > interval)
     {
-        push(
-            out,
-            &format!("{at}.timeout"),
-            me,
-            &format!("\"{}\" is longer than the interval \"{}\": it must be at most that", hc.timeout, hc.interval),
-        );
+        let message = format!("\"{timeout}\" is longer than the interval \"{interval}\": it must be at most that");
+        push(out, &format!("{at}.timeout"), me, &message);
     }
     if hc.path.is_some() && hc.kind.is_some_and(|k| k != HealthCheckKind::HTTP) {
         push(out, &format!("{at}.path"), me, "a path is given with a type other than HTTP");
@@ -311,6 +307,40 @@ pub(crate) fn interval(value: &HumanDuration, (): &()) -> garde::Result {
 }
 pub(crate) fn slow_start(value: &HumanDuration, (): &()) -> garde::Result {
     between(value, Duration::from_secs(1), Duration::from_secs(900))
+}
+
+pub(crate) fn rate(value: &i32, (): &()) -> garde::Result {
+    in_range(*value, 1, 1000)
+}
+
+fn id_with(value: &str, prefix: &str) -> garde::Result {
+    let ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if value.len() <= 64 && value.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(ok)) {
+        return Ok(());
+    }
+    Err(garde::Error::new(format!("\"{value}\" is no id: write it like {prefix}1a2b3c4d")))
+}
+pub(crate) fn vpc_id(value: &str, (): &()) -> garde::Result {
+    id_with(value, "vpc-")
+}
+pub(crate) fn subnet_id(value: &str, (): &()) -> garde::Result {
+    id_with(value, "subnet-")
+}
+pub(crate) fn cloud_id(value: &str, (): &()) -> garde::Result {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    if (1..=64).contains(&value.len()) && value.bytes().all(ok) {
+        return Ok(());
+    }
+    Err(garde::Error::new(format!("\"{value}\" is no id: write it like lb-1a2b3c4d")))
+}
+pub(crate) fn endpoint(value: &str, (): &()) -> garde::Result {
+    let rest = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
+    let (host, port) = rest.map(|r| r.split_once(':').unwrap_or((r, "443"))).unwrap_or_default();
+    let ok = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'.';
+    if !host.is_empty() && host.bytes().all(ok) && port.parse::<u16>().is_ok() {
+        return Ok(());
+    }
+    Err(garde::Error::new(format!("\"{value}\" is no endpoint: write it like https://clb.tencentcloudapi.com")))
 }
 
 pub(crate) fn dns_label(value: &str, (): &()) -> garde::Result {
@@ -428,6 +458,21 @@ pub fn class(spec: &super::DirectLoadBalancerClassSpec) -> Vec<Violation> {
             });
         }
     }
+    match (&spec.envoy, &spec.tencent) {
+        (Some(_), Some(_)) => {
+            push(&mut out, "spec.tencent", None, "both envoy and tencent are given: give one of them")
+        }
+        (None, None) => push(&mut out, "spec.envoy", None, "missing: give one of envoy and tencent"),
+        _ => {}
+    }
+    if let Some(t) = &spec.tencent
+        && t.endpoint.as_ref().is_some_and(|e| e.starts_with("http://"))
+        && !t.insecure_http
+    {
+        let text =
+            format!("\"{}\" has no TLS: use https://, or set insecureHttp", t.endpoint.clone().unwrap_or_default());
+        push(&mut out, "spec.tencent.endpoint", None, &text);
+    }
     if let Some(hc) = spec.defaults.as_ref().and_then(|d| d.health_check.as_ref()) {
         health_check(hc, "spec.defaults.healthCheck", None, &mut out);
     }
@@ -451,5 +496,14 @@ pub fn transition(old: &DirectLoadBalancerSpec, new: &DirectLoadBalancerSpec) ->
         old.load_balancer.as_ref().and_then(|l| l.address.as_ref()),
         new.load_balancer.as_ref().and_then(|l| l.address.as_ref()),
     );
+    immutable(
+        "spec.loadBalancer.id",
+        old.load_balancer.as_ref().and_then(|l| l.id.as_ref()),
+        new.load_balancer.as_ref().and_then(|l| l.id.as_ref()),
+    );
+    let scheme = |s: &DirectLoadBalancerSpec| {
+        s.load_balancer.as_ref().map_or(super::Scheme::Internet, |l| l.scheme).as_str().to_owned()
+    };
+    immutable("spec.loadBalancer.scheme", Some(&scheme(old)), Some(&scheme(new)));
     out
 }

@@ -51,6 +51,8 @@ pub struct Caches {
     services: Store<Service>,
     namespaces: Store<Namespace>,
     secrets: Store<Secret>,
+    /// Secrets of the controller's own namespace: credentials of clouds.
+    own_secrets: Store<Secret>,
     /// Accepted specs.
     pub revisions: Store<ControllerRevision>,
 }
@@ -61,10 +63,11 @@ pub type Feeds = Vec<BoxFuture<'static, ()>>;
 impl Caches {
     /// Makes the caches and their watches.
     #[must_use]
-    pub fn new(client: &Client, triggers: &Triggers) -> (Self, Feeds) {
+    pub fn new(client: &Client, namespace: &str, triggers: &Triggers) -> (Self, Feeds) {
         let mut feeds: Feeds = Vec::new();
         let all = watcher::Config::default;
         let tls = all().fields("type=kubernetes.io/tls");
+        let opaque = all().fields("type=Opaque");
         let ours = all().labels(REVISION_LABEL);
         let caches = Self {
             objects: feed(client, all(), triggers, &mut feeds, |_| {}, |o: &Guarded| Change::Object(key(o))),
@@ -100,6 +103,14 @@ impl Caches {
                 |_| {},
                 |o: &Namespace| Change::Namespace(o.name_any()),
             ),
+            own_secrets: feed_from(
+                Api::namespaced(client.clone(), namespace),
+                opaque,
+                triggers,
+                &mut feeds,
+                |_| {},
+                |_: &Secret| Change::Everything,
+            ),
             secrets: feed(client, tls, triggers, &mut feeds, |_| {}, |o: &Secret| Change::Namespace(ns(o))),
             revisions: feed(client, ours, triggers, &mut feeds, |_| {}, |_: &ControllerRevision| Change::Nothing),
         };
@@ -121,7 +132,20 @@ impl Caches {
         self.services.wait_until_ready().await?;
         self.namespaces.wait_until_ready().await?;
         self.secrets.wait_until_ready().await?;
+        self.own_secrets.wait_until_ready().await?;
         self.revisions.wait_until_ready().await
+    }
+
+    /// A Secret of the controller's namespace, of type `Opaque`.
+    #[must_use]
+    pub fn credentials(&self, name: &str) -> Option<Arc<Secret>> {
+        self.own_secrets.find(|s| s.metadata.name.as_deref() == Some(name))
+    }
+
+    /// What names the cluster in a cloud: the UID of namespace `kube-system`, which lives as long as the cluster does.
+    #[must_use]
+    pub fn cluster_id(&self) -> Option<String> {
+        self.namespaces.get(&ObjectRef::new("kube-system"))?.metadata.uid.clone()
     }
 
     /// The users' objects that deserialise.
@@ -160,10 +184,24 @@ fn feed<K>(
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
 {
+    feed_from(Api::all(client.clone()), config, triggers, feeds, trim, change)
+}
+
+fn feed_from<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    triggers: &Triggers,
+    feeds: &mut Feeds,
+    trim: fn(&mut K),
+    change: fn(&K) -> Change,
+) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static,
+{
     let (reader, writer) = reflector::store::<K>();
     let triggers = triggers.clone();
     let kind = K::kind(&());
-    let stream = watcher(Api::<K>::all(client.clone()), config)
+    let stream = watcher(api, config)
         .default_backoff()
         .modify(move |o| {
             o.meta_mut().managed_fields = None;

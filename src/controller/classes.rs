@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{context::Context, error::Error};
 use crate::{
-    api::{DirectLoadBalancerClass, DirectLoadBalancerClassStatus, FIELD_MANAGER},
+    api::{DirectLoadBalancerClass, DirectLoadBalancerClassStatus, FIELD_MANAGER, validate},
     model::AddressPool,
     resolve,
 };
@@ -91,8 +91,10 @@ async fn sync(ctx: &Context, class: &DirectLoadBalancerClass, users: &[String]) 
 
 fn status(class: &DirectLoadBalancerClass, users: &[String], now: crate::model::Time) -> DirectLoadBalancerClassStatus {
     let deleting = class.metadata.deletion_timestamp.is_some();
-    let (ok, reason, message) = match AddressPool::parse(&class.spec.envoy.address_pool) {
+    let wrong: Vec<String> = validate::class(&class.spec).iter().map(ToString::to_string).collect();
+    let (ok, reason, message) = match AddressPool::parse(class.spec.address_pool()) {
         Err(message) => (false, "Invalid", format!("spec.envoy.addressPool: {message}")),
+        Ok(_) if !wrong.is_empty() => (false, "Invalid", wrong.join("; ")),
         Ok(_) if deleting => {
             let shown: Vec<&str> = users.iter().take(5).map(String::as_str).collect();
             (false, "Deleting", format!("held while {} objects use it: {}", users.len(), shown.join(", ")))

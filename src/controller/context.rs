@@ -12,7 +12,7 @@ use super::{caches::Caches, trigger::Triggers};
 use crate::{
     api::FIELD_MANAGER,
     model::{ObjectKey, Time},
-    provider::envoy::EnvoyProvider,
+    provider::{envoy::EnvoyProvider, tencent::TencentProvider},
     runtime::{clock::Clock, http::Health, telemetry::Metrics},
 };
 
@@ -21,6 +21,7 @@ pub(crate) struct Context {
     pub client: Client,
     pub caches: Caches,
     pub provider: EnvoyProvider,
+    pub tencent: TencentProvider,
     pub clock: Clock,
     pub leading: watch::Receiver<bool>,
     pub recorder: Recorder,
@@ -41,6 +42,7 @@ pub(crate) struct Parts {
     pub client: Client,
     pub caches: Caches,
     pub provider: EnvoyProvider,
+    pub tencent: TencentProvider,
     pub clock: Clock,
     pub leading: watch::Receiver<bool>,
     pub metrics: Metrics,
@@ -60,6 +62,7 @@ impl Context {
             client: parts.client,
             caches: parts.caches,
             provider: parts.provider,
+            tencent: parts.tencent,
             clock: parts.clock,
             leading: parts.leading,
             metrics: parts.metrics,

@@ -5,6 +5,7 @@
 
 mod caches;
 mod classes;
+mod cloud;
 mod context;
 mod error;
 mod proxies;
@@ -41,7 +42,10 @@ pub use trigger::{Change, Triggers};
 
 use crate::{
     model::ObjectKey,
-    provider::envoy::EnvoyProvider,
+    provider::{
+        envoy::EnvoyProvider,
+        tencent::{Connect, Outside, TencentProvider},
+    },
     runtime::{clock::Clock, http::Health, telemetry::Metrics},
 };
 use context::{Context, Parts};
@@ -60,6 +64,8 @@ pub struct Setup {
     pub changes: mpsc::UnboundedReceiver<Change>,
     /// The Envoy provider.
     pub provider: EnvoyProvider,
+    /// Connects to the API of a cloud.
+    pub connect: Arc<Connect>,
     /// The clock.
     pub clock: Clock,
     /// Whether this replica leads.
@@ -80,10 +86,18 @@ pub struct Setup {
 pub async fn run(setup: Setup, shutdown: impl Future<Output = ()> + Send + Sync + 'static) {
     let Setup { caches, feeds, triggers, changes, provider, .. } = setup;
     let mut feeds: FuturesUnordered<_> = feeds.into_iter().collect();
+    let telling = triggers.clone();
+    let tencent = TencentProvider::new(Outside {
+        connect: setup.connect,
+        clock: setup.clock.clone(),
+        observer: Arc::new(setup.metrics.clone()),
+        tell: Arc::new(move |key| telling.send_quietly(Change::Object(key.clone()))),
+    });
     let ctx = Arc::new(Context::new(Parts {
         client: setup.client,
         caches: caches.clone(),
         provider: provider.clone(),
+        tencent,
         clock: setup.clock,
         leading: setup.leading,
         metrics: setup.metrics,

@@ -1,6 +1,9 @@
 //! What the leader writes: gates, finalizer, accepted spec, status, events.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures::{StreamExt as _, stream};
 use k8s_openapi::{
@@ -35,11 +38,22 @@ pub(crate) async fn object(
 ) -> Result<(), Error> {
     if object.metadata.deletion_timestamp.is_some() {
         gates(ctx, key, object, stage, now).await?;
+        if let Some(cloud) = &stage.cloud {
+            incidents(ctx, key, object).await;
+            if !cloud.clean {
+                // What is in the cloud goes first: the finalizer is all that is left to know of it.
+                return write_status(ctx, key, object, stage, now).await;
+            }
+            ctx.tencent.forget(key);
+        }
         return finalize(ctx, key, object, false).await;
     }
     finalize(ctx, key, object, true).await?;
     if let (Mode::Enforce, Some(spec)) = (object.spec.mode, &stage.resolved.accepted) {
         revisions::keep(ctx, key, object, spec).await?;
+    }
+    if stage.cloud.is_some() {
+        incidents(ctx, key, object).await;
     }
     // Pods wait for their gates; the status can wait.
     let gates = gates(ctx, key, object, stage, now).await;
@@ -164,6 +178,11 @@ async fn write_status(
         let n = next.plan.holds.iter().filter(|h| h.reason == reason.as_str()).count();
         ctx.metrics.held(&key.namespace, &key.name, reason.as_str(), n);
     }
+    if let Some(cloud) = &stage.cloud {
+        let mut troubles: BTreeMap<&str, usize> = BTreeMap::new();
+        cloud.troubles.iter().for_each(|t| *troubles.entry(t.reason.as_str()).or_default() += 1);
+        ctx.metrics.cloud_troubles(&key.namespace, &key.name, &troubles);
+    }
     if object.status.as_ref() == Some(&next) {
         return Ok(());
     }
@@ -197,6 +216,17 @@ async fn events(ctx: &Context, about: &ObjectReference, transitions: Vec<Transit
             tracing::debug!(%error, "event not written");
         }
     }
+}
+
+/// Tells what happened to a load balancer in a cloud.
+async fn incidents(ctx: &Context, key: &ObjectKey, object: &DirectLoadBalancer) {
+    let told = ctx.tencent.incidents(key).into_iter().map(|i| Transition {
+        warning: true,
+        reason: Reason::DriftRepaired.as_str().into(),
+        action: "Repair",
+        note: i.note,
+    });
+    events(ctx, &object.object_ref(&()), told.collect()).await;
 }
 
 /// Says that an object cannot be read; its other status stays.

@@ -7,6 +7,7 @@ use kube::{ResourceExt as _, runtime::controller::Action};
 
 use super::{
     caches::Guarded,
+    cloud,
     context::Context,
     error::{Error, ErrorKind},
     proxies, publish, revisions,
@@ -18,7 +19,7 @@ use crate::{
     plan::plan,
     provider::envoy::LIMITS,
     resolve::{self, Input, Resolved},
-    status::{Facts, Fleet, GateContext, ProxyState},
+    status::{Cloud, Facts, Fleet, GateContext, ProxyState},
 };
 
 /// No reconcile takes longer.
@@ -89,11 +90,13 @@ pub(crate) struct Stage {
     /// Holds; in mode Plan also the steps that were not done.
     pub plan: Plan,
     pub fleet: Fleet,
+    /// The load balancer in a cloud; `None`: proxies carry the object.
+    pub cloud: Option<Cloud>,
     pub addresses: Vec<std::net::IpAddr>,
     pub wake_at: Option<Time>,
-    ungated: Vec<String>,
-    portless: Vec<String>,
-    injection: InjectionStatus,
+    pub ungated: Vec<String>,
+    pub portless: Vec<String>,
+    pub injection: InjectionStatus,
 }
 
 impl Stage {
@@ -111,6 +114,7 @@ impl Stage {
             plan: &self.plan,
             addresses: &self.addresses,
             fleet: &self.fleet,
+            cloud: self.cloud.as_ref(),
             ungated: &self.ungated,
             portless: &self.portless,
             short_hooks,
@@ -167,16 +171,19 @@ impl Stage {
             not_accepted: !self.resolved.desired.problems.is_empty()
                 && self.in_force.listeners.is_empty()
                 && age > NOT_ACCEPTED_GRACE,
-            proxies: self.fleet.proxies.values().any(|p| p.state == ProxyState::Reporting),
+            proxies: self.cloud.is_some() || self.fleet.proxies.values().any(|p| p.state == ProxyState::Reporting),
         }
     }
 }
 
 /// Everything up to apply: no I/O.
 fn stages(key: &ObjectKey, object: &DirectLoadBalancer, ctx: &Context, now: Time) -> Stage {
+    if let Some(class) = cloud::class_of(ctx, object) {
+        return cloud::stages(key, object, &class, ctx, now);
+    }
     let previous = revisions::accepted(&ctx.caches, object);
     let (address, conflicts) = addressing(key, object, ctx);
-    let fleet_name = resolve::class_of(object, &ctx.caches).map(|c| c.spec.envoy.fleet.clone());
+    let fleet_name = resolve::class_of(object, &ctx.caches).and_then(|c| c.spec.fleet().map(str::to_owned));
     let fleet_name = fleet_name.or_else(|| ctx.provider.fleet_of(key)).unwrap_or_default();
 
     let pods: Vec<Arc<Pod>> =
@@ -237,7 +244,7 @@ fn stages(key: &ObjectKey, object: &DirectLoadBalancer, ctx: &Context, now: Time
     let ungated = resolved.ungated.iter().cloned().collect();
     let portless = resolved.portless.iter().cloned().collect();
     let injection = inject::status(object, key, &ctx.caches);
-    Stage { resolved, in_force, plan, fleet, addresses, wake_at, ungated, portless, injection }
+    Stage { resolved, in_force, plan, fleet, cloud: None, addresses, wake_at, ungated, portless, injection }
 }
 
 /// The addresses in the object's status: while nothing better is known they stay.
@@ -250,7 +257,7 @@ fn plan_only(resolved: &Resolved, in_force: &Observed, now: Time) -> Plan {
     plan(&resolved.desired, in_force, &LIMITS, now)
 }
 
-fn note_steps(ctx: &Context, key: &ObjectKey, plan: &Plan) {
+pub(crate) fn note_steps(ctx: &Context, key: &ObjectKey, plan: &Plan) {
     for step in &plan.steps {
         let text = step.to_string();
         let kind = text.split(' ').next().unwrap_or_default();
@@ -275,7 +282,7 @@ fn addressing(
         .into_iter()
         .filter(|o| resolve::class_of(o, &ctx.caches).is_some_and(|c| c.name_any() == class_name))
         .collect();
-    if class.spec.envoy.address_pool.is_empty() {
+    if class.spec.address_pool().is_empty() {
         let ports = same_class.iter().map(|o| ports_of(o, ctx)).collect();
         let mut conflicts = resolve::port_conflicts(&same_class, &ports);
         return (Ok(None), conflicts.remove(key).unwrap_or_default());
@@ -331,7 +338,12 @@ fn next(stage: &Stage, now: Time) -> Action {
         .flat_map(|g| g.targets.values())
         .any(|t| t.draining_since.is_none() && t.health != crate::model::Health::Healthy);
     let held = !stage.plan.holds.is_empty();
-    let mut after = if waiting || unsettled || held { SOON } else { RESYNC };
+    // The worker tells of every change in a cloud.
+    let told = stage.cloud.is_some();
+    let mut after = if !told && (waiting || unsettled) || held { SOON } else { RESYNC };
+    if stage.cloud.as_ref().is_some_and(|c| c.troubles.iter().any(|t| t.reason == Reason::Pending)) {
+        after = SOON;
+    }
     // Its Pods' gates are opened when its grace has passed.
     if !stage.resolved.desired.problems.is_empty() && stage.in_force.listeners.is_empty() {
         after = after.min(NOT_ACCEPTED_GRACE + Duration::from_secs(1));

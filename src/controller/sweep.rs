@@ -47,6 +47,12 @@ fn forget_lost_objects(ctx: &Context) {
         .iter()
         .map(|o| ObjectKey::new(o.namespace().unwrap_or_default(), o.name_any()))
         .collect();
+    for key in ctx.tencent.objects() {
+        if !known.contains(&key) && ctx.tencent.forget(&key) {
+            tracing::warn!(object = %key, "gone without its finalizer: what it had in the cloud is left there");
+            ctx.metrics.forget(&key.namespace, &key.name);
+        }
+    }
     for key in ctx.provider.objects() {
         if !known.contains(&key) && ctx.provider.forget(&key) {
             tracing::info!(object = %key, "gone: its listeners are removed");

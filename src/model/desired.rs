@@ -1,6 +1,7 @@
 //! What the load balancer should be.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     time::Duration,
@@ -117,6 +118,20 @@ pub struct RouteTable {
 }
 
 impl RouteTable {
+    /// A table of these rules, in whatever order.
+    #[must_use]
+    pub fn new(rules: Vec<RouteRule>, default: Vec<WeightedGroup>) -> Self {
+        let mut table = Self { rules, default };
+        table.sort();
+        table
+    }
+
+    /// Puts the rules in order, most specific first: exact hosts, then wildcards from the longest, then any host; for each
+    /// host exact paths, then prefixes from the longest.
+    pub fn sort(&mut self) {
+        self.rules.sort_by(|a, b| a.specificity().cmp(&b.specificity()));
+    }
+
     /// Every group that the table sends to.
     pub fn groups(&self) -> impl Iterator<Item = &WeightedGroup> {
         self.rules.iter().flat_map(|r| &r.groups).chain(&self.default)
@@ -134,6 +149,19 @@ pub struct RouteRule {
     pub exact: bool,
     /// Where they go.
     pub groups: Vec<WeightedGroup>,
+}
+
+impl RouteRule {
+    fn specificity(&self) -> (u8, Reverse<usize>, &str, bool, Reverse<usize>, &str) {
+        let host = self.host.as_str();
+        let (kind, length) = match host {
+            "*" => (2, 0),
+            wild if wild.starts_with("*.") => (1, wild.len()),
+            // Exact hosts exclude each other: their order is for the eye.
+            _ => (0, 0),
+        };
+        (kind, Reverse(length), host, !self.exact, Reverse(self.path.len()), &self.path)
+    }
 }
 
 /// A group and its share.

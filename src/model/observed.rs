@@ -68,4 +68,7 @@ pub struct Limits {
     pub reports_active: bool,
     /// Time between reports: how long a drain must have lasted before "no connections" is believed.
     pub report_interval: std::time::Duration,
+    /// It checks the targets of a rule before the listener has that rule. Where it does not, a new rule cannot wait until
+    /// its targets serve.
+    pub checks_unrouted: bool,
 }

@@ -1,11 +1,16 @@
 //! Listeners: making, moving and removing them.
 
-use crate::model::{Desired, GroupId, Hold, HoldReason, ListenerConfig, Observed, Step};
+use crate::model::{Desired, GroupId, Hold, HoldReason, Limits, ListenerConfig, Observed, Step};
 
 use super::groups::group_serves;
 
 /// The listeners to set, and those to delete.
-pub(super) fn plan(desired: &Desired, after: &Observed, holds: &mut Vec<Hold>) -> (Vec<Step>, Vec<Step>) {
+pub(super) fn plan(
+    desired: &Desired,
+    after: &Observed,
+    limits: &Limits,
+    holds: &mut Vec<Hold>,
+) -> (Vec<Step>, Vec<Step>) {
     let mut sets = Vec::new();
     let mut deletions = Vec::new();
     for (name, current) in &after.listeners {
@@ -21,7 +26,7 @@ pub(super) fn plan(desired: &Desired, after: &Observed, holds: &mut Vec<Hold>) -
         match after.listeners.get(name) {
             Some(current) if current == want => {}
             None => sets.push(Step::SetListener { config: Box::new(want.clone()) }),
-            Some(current) => match not_serving(desired, after, current, want) {
+            Some(current) => match not_serving(desired, after, limits, current, want) {
                 None => sets.push(Step::SetListener { config: Box::new(want.clone()) }),
                 Some(group) => {
                     let what = vec![format!("listener {name}")];
@@ -38,18 +43,20 @@ pub(super) fn plan(desired: &Desired, after: &Observed, holds: &mut Vec<Hold>) -
 fn not_serving(
     desired: &Desired,
     after: &Observed,
+    limits: &Limits,
     current: &ListenerConfig,
     want: &ListenerConfig,
 ) -> Option<GroupId> {
     let serves = |id: &GroupId| after.groups.get(id).is_some_and(|g| group_serves(g, desired.groups.get(id)));
     let had = |id: &GroupId| current.routes.groups().any(|g| g.group == *id && g.weight > 0);
+    let checked = |id: &GroupId| limits.checks_unrouted || current.routes.groups().any(|g| g.group.rule == id.rule);
     let anything_serves = current.routes.groups().any(|g| g.weight > 0 && serves(&g.group));
     if !anything_serves {
         return None;
     }
     want.routes
         .groups()
-        .filter(|g| g.weight > 0 && !had(&g.group) && !serves(&g.group))
+        .filter(|g| g.weight > 0 && !had(&g.group) && checked(&g.group) && !serves(&g.group))
         .find(|g| desired.groups.get(&g.group).is_none_or(|d| d.replicas != Some(0)))
         .map(|g| g.group.clone())
 }

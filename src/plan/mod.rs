@@ -53,7 +53,7 @@ fn round(desired: &Desired, after: &mut Observed, limits: &Limits, now: Time) ->
     apply_all(after, &mut plan, adds);
 
     // What serves is judged on what is in force once everything has been registered.
-    let (moves, deletions) = listeners::plan(desired, after, &mut plan.holds);
+    let (moves, deletions) = listeners::plan(desired, after, limits, &mut plan.holds);
     apply_all(after, &mut plan, moves);
     apply_all(after, &mut plan, deletions);
 

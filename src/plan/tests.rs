@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-const LIMITS: Limits = Limits { reports_active: true, report_interval: Duration::from_secs(1) };
+const LIMITS: Limits = Limits { reports_active: true, report_interval: Duration::from_secs(1), checks_unrouted: true };
 const NOW: Time = Time(1_000_000);
 
 fn group_id(name: &str) -> GroupId {

@@ -49,7 +49,7 @@ pub fn assign(
     class: &DirectLoadBalancerClass,
     objects: &[Arc<DirectLoadBalancer>],
 ) -> BTreeMap<ObjectKey, Result<IpAddr, Problem>> {
-    let entries: Vec<&String> = class.spec.envoy.address_pool.iter().filter(|e| PoolRange::parse(e).is_ok()).collect();
+    let entries: Vec<&String> = class.spec.address_pool().iter().filter(|e| PoolRange::parse(e).is_ok()).collect();
     let pool = AddressPool::parse(&entries).unwrap_or_default();
     let describe = || match entries.as_slice() {
         [] => format!("class {} has no address pool", class.name_any()),

@@ -1,9 +1,11 @@
 //! From a health check as users write it to the one in force.
 
+use std::time::Duration;
+
 use garde::Validate as _;
 
 use crate::{
-    api::{DirectLoadBalancerClass, HealthCheckKind, HealthCheckSpec, PortRef, Protocol, validate},
+    api::{DirectLoadBalancerClass, HealthCheckKind, HealthCheckSpec, HumanDuration, PortRef, Protocol, validate},
     model::{HealthCheck, HealthProbe},
 };
 
@@ -26,12 +28,12 @@ pub(super) fn health_check(
 ) -> Result<Check, String> {
     let udp = protocol == Protocol::UDP;
     if let Some(own) = own {
-        return convert(own, udp).ok_or_else(|| "healthCheck: a number or duration is out of range".into());
+        return convert(own, class, udp).ok_or_else(|| "healthCheck: a number or duration is out of range".into());
     }
     let default = class.and_then(|c| c.spec.defaults.as_ref()?.health_check.as_ref()).filter(|_| !udp);
     let Some(default) = default else {
-        let standard = HealthCheckSpec::standard();
-        return convert(&standard, udp).ok_or_else(|| "healthCheck: the standard check is invalid".into());
+        return convert(&HealthCheckSpec::default(), class, udp)
+            .ok_or_else(|| "healthCheck: the standard check is invalid".into());
     };
     let at = "spec.defaults.healthCheck";
     let mut found = Vec::new();
@@ -40,13 +42,19 @@ pub(super) fn health_check(
     if let Err(report) = default.validate() {
         wrong.extend(report.iter().map(|(path, error)| format!("{at}.{path}: {error}")));
     }
-    match convert(default, udp) {
+    match convert(default, class, udp) {
         Some(check) if wrong.is_empty() => Ok(check),
         _ => Err(format!("the class' default cannot be used: {}", wrong.join("; "))),
     }
 }
 
-fn convert(spec: &HealthCheckSpec, udp: bool) -> Option<Check> {
+/// Interval and timeout of a check that gives none: the shortest that each provider takes without strain.
+fn pace(class: Option<&DirectLoadBalancerClass>) -> (Duration, Duration) {
+    let seconds = Duration::from_secs;
+    if class.is_some_and(|c| c.spec.tencent.is_some()) { (seconds(3), seconds(2)) } else { (seconds(2), seconds(1)) }
+}
+
+fn convert(spec: &HealthCheckSpec, class: Option<&DirectLoadBalancerClass>, udp: bool) -> Option<Check> {
     let inferred = match (&spec.path, udp) {
         (Some(_), _) => HealthCheckKind::HTTP,
         (None, false) => HealthCheckKind::TCP,
@@ -65,13 +73,17 @@ fn convert(spec: &HealthCheckSpec, udp: bool) -> Option<Check> {
         Some(PortRef::Number(n)) => (Some(super::pods::port_number(*n)?), None),
         Some(PortRef::Name(name)) => (None, Some(name.clone())),
     };
+    let (interval, timeout) = pace(class);
+    let interval = spec.interval.as_ref().map_or(Some(interval), HumanDuration::get)?;
+    // Where only one of the two is given, the other gives way.
+    let timeout = spec.timeout.as_ref().map_or(Some(timeout.min(interval)), HumanDuration::get)?;
     let check = HealthCheck {
         probe,
         port,
-        interval: spec.interval.get()?,
-        timeout: spec.timeout.get()?,
-        healthy_threshold: u32::try_from(spec.healthy_threshold).ok()?,
-        unhealthy_threshold: u32::try_from(spec.unhealthy_threshold).ok()?,
+        interval: if spec.interval.is_none() { interval.max(timeout) } else { interval },
+        timeout,
+        healthy_threshold: u32::try_from(spec.healthy_threshold.unwrap_or(2)).ok()?,
+        unhealthy_threshold: u32::try_from(spec.unhealthy_threshold.unwrap_or(2)).ok()?,
     };
     Some(Check { check, port_name })
 }

@@ -13,7 +13,7 @@ use super::{
     Cluster, certificate,
     health::{self, Check},
     pods,
-    routes::{self, rule_id},
+    routes::rule_id,
     select::{self, Port},
 };
 use crate::{
@@ -138,7 +138,6 @@ pub(super) fn resolve(
         let exact = rule.path_type == PathType::Exact;
         rules.push(RouteRule { host: rule.host.clone(), path: rule.path.clone(), exact, groups });
     }
-    routes::sort(&mut rules);
     if !builder.problems.is_empty() {
         return Err(builder.problems);
     }
@@ -148,7 +147,7 @@ pub(super) fn resolve(
         address: ctx.address,
         port,
         tls,
-        routes: RouteTable { rules, default },
+        routes: RouteTable::new(rules, default),
         affinity: builder.affinity,
         access_log: if listener.access_log { AccessLog::Stdout } else { AccessLog::Off },
     };

@@ -25,6 +25,7 @@ mod pods;
 mod review;
 mod routes;
 mod select;
+mod tencent;
 pub mod testing;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use super::{
     listener::{self, Context, Resolved as Listener},
     pods,
     review::{self, Review},
+    tencent,
 };
 use crate::{
     api::{self, DirectLoadBalancerClass, DirectLoadBalancerSpec, ReadinessGate, Reason, gate_type},
@@ -32,6 +33,7 @@ pub fn resolve(input: &Input<'_>, cluster: &dyn Cluster) -> Resolved {
     let choice = class::choose(cluster, &key.namespace, review.class_wanted.as_deref(), review.class_in_use.as_deref());
     review.whole(choice.problem);
     review.whole(input.address.as_ref().err().cloned());
+    review.whole(choice.class.as_deref().and_then(|class| tencent::whole(input.object, class)));
 
     let all = cluster.pods(&key.namespace);
     let by_uid: BTreeMap<&str, &Arc<Pod>> = all.iter().filter_map(|p| Some((pods::uid(p)?, p))).collect();
@@ -211,7 +213,16 @@ impl Work<'_> {
                 continue;
             }
             match listener::resolve(&context, spec, i, l) {
-                Ok(listener) => _ = good.insert(l.name.clone(), listener),
+                Ok(listener) => {
+                    let refused = match self.class.and_then(|c| c.spec.tencent.as_ref()) {
+                        Some(_) => tencent::listener(i, l, &listener.config, &listener.groups),
+                        None => Vec::new(),
+                    };
+                    if refused.is_empty() {
+                        good.insert(l.name.clone(), listener);
+                    }
+                    refused.into_iter().for_each(|p| review.listener(&l.name, p));
+                }
                 Err(problems) => problems.into_iter().for_each(|p| review.listener(&l.name, p)),
             }
         }

@@ -52,6 +52,7 @@ impl MemoryCluster {
     /// Adds a class.
     #[must_use]
     pub fn class(mut self, class: DirectLoadBalancerClass) -> Self {
+        self.classes.retain(|c| c.name_any() != class.name_any());
         self.classes.push(Arc::new(class));
         self
     }

@@ -3,6 +3,7 @@
 pub mod args;
 pub mod clock;
 pub mod http;
+pub mod https;
 pub mod lease;
 pub mod pki;
 pub mod secrets;

@@ -10,6 +10,7 @@ use super::{
     args::ControllerArgs,
     clock::Clock,
     http::{self, Health},
+    https,
     lease::{Candidate, LeaseConfig},
     pki::{self, Bundle},
     secrets,
@@ -56,7 +57,7 @@ pub async fn controller(args: ControllerArgs) -> Result<(), StartError> {
     tokio::spawn(configs.clone().follow(bundles.clone()));
 
     let (triggers, changes) = Triggers::new();
-    let (caches, feeds) = Caches::new(&client, &triggers);
+    let (caches, feeds) = Caches::new(&client, &args.namespace, &triggers);
     let reports = Reports::new(clock.as_fn());
     let observed = metrics.clone();
     let drains = Drains::new(Arc::new(move |took| observed.drain_started_after(took.as_secs_f64())));
@@ -115,6 +116,7 @@ pub async fn controller(args: ControllerArgs) -> Result<(), StartError> {
         triggers,
         changes,
         provider,
+        connect: Arc::new(https::connect),
         clock,
         leading,
         metrics,

@@ -1,10 +1,11 @@
 //! Logs and metrics.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::args::LogFormat;
+use crate::sync::{Action, ErrorKind, Observer};
 
 /// Starts logging to standard error; `RUST_LOG` chooses what (default `info`).
 pub fn init_logs(format: LogFormat) {
@@ -37,6 +38,9 @@ struct Inner {
     leader: IntGauge,
     objects: IntGaugeVec,
     admissions: IntCounterVec,
+    cloud_calls: IntCounterVec,
+    cloud_seconds: Histogram,
+    cloud_troubles: IntGaugeVec,
 }
 
 impl Metrics {
@@ -94,6 +98,17 @@ impl Metrics {
                 "Admission requests by webhook and outcome.",
                 &["webhook", "outcome"],
             )?,
+            cloud_calls: counter(
+                "directlb_cloud_calls_total",
+                "Calls of a cloud's API by action and outcome (ok, or the error's kind).",
+                &["action", "outcome"],
+            )?,
+            cloud_seconds: histogram("directlb_cloud_call_duration_seconds", "Duration of a call of a cloud's API.")?,
+            cloud_troubles: gauge(
+                "directlb_cloud_troubles",
+                "What goes wrong with an object's load balancer in the cloud now, by reason.",
+                &["namespace", "name", "reason"],
+            )?,
             leader,
             registry,
         };
@@ -130,6 +145,16 @@ impl Metrics {
     pub fn held(&self, namespace: &str, name: &str, reason: &str, n: usize) {
         self.0.holds.with_label_values(&[namespace, name, reason]).set(int(n));
     }
+    /// How much goes wrong with an object's load balancer, by reason; what is not named goes well.
+    pub fn cloud_troubles(&self, namespace: &str, name: &str, troubles: &std::collections::BTreeMap<&str, usize>) {
+        for reason in crate::api::Reason::ALL.iter().filter(|r| r.is_cloud()) {
+            let labels = [namespace, name, reason.as_str()];
+            match troubles.get(reason.as_str()) {
+                Some(n) => self.0.cloud_troubles.with_label_values(&labels).set(int(*n)),
+                None => _ = self.0.cloud_troubles.remove_label_values(&labels),
+            }
+        }
+    }
     /// An object's targets.
     pub fn targets(&self, namespace: &str, name: &str, counts: &crate::api::TargetCounts) {
         for (state, n) in [
@@ -150,6 +175,7 @@ impl Metrics {
         for reason in ["LastServingTarget", "MassRemoval", "ReplacementNotServing"] {
             let _ = self.0.holds.remove_label_values(&[namespace, name, reason]);
         }
+        self.cloud_troubles(namespace, name, &std::collections::BTreeMap::new());
     }
     /// A fleet's proxies in a state.
     pub fn proxies(&self, fleet: &str, state: &str, n: usize) {
@@ -179,4 +205,12 @@ impl Metrics {
 
 fn int(n: usize) -> i64 {
     i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+impl Observer for Metrics {
+    fn called(&self, action: Action, outcome: Result<(), ErrorKind>, took: Duration) {
+        let outcome = outcome.map_or_else(ErrorKind::as_str, |()| "ok");
+        self.0.cloud_calls.with_label_values(&[action, outcome]).inc();
+        self.0.cloud_seconds.observe(took.as_secs_f64());
+    }
 }

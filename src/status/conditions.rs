@@ -29,8 +29,12 @@ pub(super) fn all(facts: &Facts<'_>, targets: &TargetCounts) -> Vec<Condition> {
     let proxies = proxies(facts);
     let healthy = targets_ready(facts, targets);
     let ready = ready(facts, &[&accepted, &programmed, &healthy], targets);
-    let stalled =
-        if accepted.true_ { no(Reason::Progressing, "") } else { yes(accepted.reason, accepted.message.clone()) };
+    let stuck = facts.cloud.and_then(|c| c.trouble(false)).filter(|(reason, _)| reason.needs_a_person());
+    let stalled = match stuck {
+        _ if !accepted.true_ => yes(accepted.reason, accepted.message.clone()),
+        Some((reason, message)) => yes(reason, message),
+        None => no(Reason::Progressing, ""),
+    };
     let reconciling = if ready.true_ || stalled.true_ {
         no(if ready.true_ { Reason::UpToDate } else { Reason::NotReady }, "")
     } else {
@@ -38,6 +42,8 @@ pub(super) fn all(facts: &Facts<'_>, targets: &TargetCounts) -> Vec<Condition> {
     };
     ConditionType::ALL
         .into_iter()
+        // A cloud has no proxies.
+        .filter(|type_| facts.cloud.is_none() || *type_ != ConditionType::ProxiesReady)
         .map(|type_| {
             let verdict = match type_ {
                 ConditionType::Accepted => &accepted,
@@ -112,11 +118,23 @@ fn programmed(facts: &Facts<'_>) -> Verdict {
     if facts.object.spec.mode == Mode::Plan {
         return no(Reason::PlanOnly, "mode is Plan: nothing is changed; status.plan shows what would be");
     }
+    if let Some((reason, message)) = facts.cloud.and_then(|c| c.trouble(false)) {
+        return no(reason, message);
+    }
+    if facts.cloud.is_some_and(|c| !c.looked) {
+        return no(Reason::Pending, "the load balancer has not been looked at yet");
+    }
     if facts.in_force.listeners.is_empty() {
         return no(Reason::Pending, "no listener is in force");
     }
     if let Some(hold) = facts.plan.holds.iter().find(|h| h.reason == HoldReason::ReplacementNotServing) {
         return no(Reason::ReplacementNotServing, super::hold(hold).message);
+    }
+    if let Some(cloud) = facts.cloud {
+        return match cloud.missing.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            [] => yes(Reason::Programmed, ""),
+            missing => no(Reason::Pending, format!("not yet in the cloud: listeners {}", some_of(missing))),
+        };
     }
     let active = || facts.fleet.proxies.iter().filter(|(_, p)| p.state != ProxyState::LeftOut);
     if active().count() == 0 {
@@ -161,6 +179,9 @@ fn targets_ready(facts: &Facts<'_>, targets: &TargetCounts) -> Verdict {
     let failing = failing(facts);
     if !failing.is_empty() {
         return no(Reason::HealthCheckFailing, with_notes(some_of(&failing), &notes));
+    }
+    if let Some((reason, message)) = facts.cloud.and_then(|c| c.trouble(true)) {
+        return no(reason, with_notes(message, &notes));
     }
     if targets.healthy < targets.desired {
         let text = format!("{} of {} targets are healthy", targets.healthy, targets.desired);

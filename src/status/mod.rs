@@ -6,7 +6,10 @@ mod gate;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 pub use events::{Transition, transitions};
 pub use gate::{GateContext, GateVerdict, gate};
@@ -36,6 +39,8 @@ pub struct Facts<'a> {
     pub addresses: &'a [IpAddr],
     /// The proxies that should carry it.
     pub fleet: &'a Fleet,
+    /// The load balancer in a cloud that carries it instead.
+    pub cloud: Option<&'a Cloud>,
     /// Names of the Pods that should serve and carry no gate.
     pub ungated: &'a [String],
     /// Names of the Pods without the named port.
@@ -55,6 +60,47 @@ pub struct Fleet {
     pub id: String,
     /// Its proxies, by name.
     pub proxies: BTreeMap<String, Proxy>,
+}
+
+/// A load balancer in a cloud.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cloud {
+    /// Its id; empty: there is none yet.
+    pub id: String,
+    /// The controller has looked at it since it began to lead.
+    pub looked: bool,
+    /// Listeners that are not yet as they should be.
+    pub missing: BTreeSet<String>,
+    /// What goes wrong.
+    pub troubles: Vec<CloudTrouble>,
+    /// Nothing of the object is left in the cloud.
+    pub clean: bool,
+}
+
+/// Something that goes wrong in a cloud.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloudTrouble {
+    /// The object's listener; `None`: the load balancer as a whole.
+    pub listener: Option<String>,
+    /// It is about a target.
+    pub target: bool,
+    /// Why, from the closed list.
+    pub reason: Reason,
+    /// What was tried, and what the cloud says.
+    pub message: String,
+}
+
+impl Cloud {
+    /// What goes wrong with the load balancer, its listeners and rules (or with its targets), in a sentence: the first
+    /// few, those of the same reason together.
+    fn trouble(&self, of_targets: bool) -> Option<(Reason, String)> {
+        let mut all: Vec<&CloudTrouble> = self.troubles.iter().filter(|t| t.target == of_targets).collect();
+        // What concerns the whole explains the rest.
+        all.sort_by_key(|t| (t.listener.is_some(), t.reason));
+        let first = all.first()?;
+        let messages: Vec<&str> = all.iter().filter(|t| t.reason == first.reason).map(|t| t.message.as_str()).collect();
+        Some((first.reason, conditions::some_of(&messages)))
+    }
 }
 
 /// One proxy.
@@ -91,7 +137,7 @@ pub fn status(facts: &Facts<'_>) -> DirectLoadBalancerStatus {
         observed_generation: facts.object.metadata.generation,
         class_name: facts.class_name.map(Into::into),
         load_balancer: LoadBalancerStatus {
-            id: facts.fleet.id.clone(),
+            id: facts.cloud.map_or_else(|| facts.fleet.id.clone(), |c| c.id.clone()),
             addresses: facts.addresses.iter().map(address).collect(),
         },
         ready_targets: format!("{}/{}", targets.healthy, targets.desired),
@@ -163,7 +209,7 @@ fn listeners(facts: &Facts<'_>) -> Vec<ListenerStatus> {
     names
         .extend(facts.in_force.listeners.keys().map(String::as_str).filter(|n| !names.contains(n)).collect::<Vec<_>>());
     names.dedup();
-    let mut seen = std::collections::BTreeSet::new();
+    let mut seen = BTreeSet::new();
     names
         .into_iter()
         .filter(|n| seen.insert(*n))
@@ -178,10 +224,15 @@ fn listeners(facts: &Facts<'_>) -> Vec<ListenerStatus> {
                 .filter(|(_, p)| p.state != ProxyState::LeftOut && p.missing.iter().any(|m| m == name))
                 .map(|(n, _)| n.as_str())
                 .collect();
+            let cloud = facts.cloud.map(|c| (c, c.troubles.iter().find(|t| t.listener.as_deref() == Some(name))));
             let (reason, message) = match problem(name) {
                 Some(p) if in_force => (p.reason, format!("{}; the listener stays as it was", p.message)),
                 Some(p) => (p.reason, p.message.clone()),
+                None if cloud.is_some_and(|(_, t)| t.is_some()) => cloud
+                    .and_then(|(_, t)| t)
+                    .map_or((Reason::Pending, String::new()), |t| (t.reason, t.message.clone())),
                 None if !in_force => (Reason::Pending, String::new()),
+                None if cloud.is_some_and(|(c, _)| c.missing.contains(name)) => (Reason::Pending, String::new()),
                 None if !missing.is_empty() => (Reason::Pending, format!("not yet on {}", missing.join(", "))),
                 None => (Reason::Programmed, String::new()),
             };

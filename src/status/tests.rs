@@ -138,6 +138,7 @@ impl World {
             plan: &self.plan,
             addresses: &[IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))],
             fleet: &self.fleet,
+            cloud: None,
             ungated: &self.ungated,
             portless: &[],
             short_hooks: &[],

@@ -104,7 +104,7 @@ impl World {
         let clock = Clock::starting_at(Time(u64::try_from(self.api.now().as_millisecond()).unwrap()));
         let client = self.api.client();
         let (triggers, changes) = Triggers::new();
-        let (caches, feeds) = Caches::new(&client, &triggers);
+        let (caches, feeds) = Caches::new(&client, SYSTEM, &triggers);
         let reports = Reports::new(clock.as_fn());
         let provider = EnvoyProvider::new(reports.clone(), Drains::default());
         let (leading, follow) = watch::channel(leads);
@@ -115,6 +115,7 @@ impl World {
             triggers,
             changes,
             provider: provider.clone(),
+            connect: Arc::new(|_| Err("there is no cloud here".into())),
             clock: clock.clone(),
             leading: follow,
             metrics: Metrics::new().unwrap(),

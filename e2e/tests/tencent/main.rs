@@ -3,12 +3,16 @@
 
 mod balancers;
 mod batches;
+mod control;
+mod control_tests;
+mod crash_tests;
 mod gateway;
 mod health;
 mod in_process;
 mod provider;
 mod routing;
 mod tasks;
+mod trouble_tests;
 
 use std::time::Duration;
 

@@ -50,7 +50,7 @@ fn tcp(port: u16) -> Write {
         scheduler: Some("WRR".into()),
         session_expire_time: Some(0),
         health_check: Some(HealthCheck {
-            health_switch: 1,
+            health_switch: Some(1),
             time_out: Some(2),
             interval_time: Some(5),
             health_num: Some(2),
@@ -58,6 +58,7 @@ fn tcp(port: u16) -> Write {
             check_type: Some("TCP".into()),
             ..HealthCheck::default()
         }),
+        ..ListenerSettings::default()
     };
     Write::CreateListener(Box::new(NewListener { name: format!("tcp-{port}"), port, settings }))
 }
@@ -153,8 +154,9 @@ async fn rules_and_their_targets() {
     one(&product, &lb, Write::DeleteRule(places[1].clone())).await;
     let Answer::Listeners(listeners) = product.read(Read::Listeners(lb)).await.unwrap() else { panic!() };
     let http = listeners.iter().find(|l| l.id == listener).unwrap();
-    let left = (places[0].location.clone().unwrap(), "shop.example.com".into(), "/".into());
-    assert_eq!((http.name.as_str(), http.port, &http.rules), ("http", 80, &vec![left]));
+    let left: Vec<_> = http.rules.iter().map(|r| (Some(&r.id), r.domain.as_str(), r.url.as_str())).collect();
+    assert_eq!(left, [(places[0].location.as_ref(), "shop.example.com", "/")]);
+    assert_eq!((http.name.as_str(), http.port), ("http", 80));
 }
 
 #[tokio::test(start_paused = true)]

@@ -26,7 +26,7 @@ use crate::{
 pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the planner may expect of Envoy.
-pub const LIMITS: Limits = Limits { reports_active: true, report_interval: REPORT_INTERVAL };
+pub const LIMITS: Limits = Limits { reports_active: true, report_interval: REPORT_INTERVAL, checks_unrouted: true };
 
 /// What each fleet is served, by the fleet's name; `None` until every object was planned once, so that a controller that
 /// has just started never serves less than what the proxies already carry.

@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 use super::{
     client::{Client, Transport},
     error,
+    names::OBJECT_TAG,
     ops::{Answer, Binding, Bound, Place, Read, TargetHealth, Write},
     replies::{
         AsyncJobs, Created, DescribedHealth, DescribedListeners, DescribedLoadBalancers, DescribedTargets, Nothing,
         PartlyDone,
     },
 };
-use crate::sync::{Action, CallError, Cloud, ErrorKind, Item as _, Query as _, TaskState, Written};
+use crate::sync::{Action, CallError, Cloud, Item as _, Query as _, TaskState, Written};
 
 /// CLB's API of one account in one region.
 pub struct Tencent<T>(Client<T>);
@@ -56,7 +57,7 @@ impl<T: Transport> Tencent<T> {
         let items = bindings.iter().map(|b| {
             if failed.contains(b.place.listener.as_str()) {
                 Err(CallError {
-                    kind: ErrorKind::Invalid,
+                    kind: error::partial(&message),
                     whole: false,
                     action,
                     code: "PartialFailure".into(),
@@ -100,6 +101,33 @@ impl<T: Transport> Cloud for Tencent<T> {
                 request["Ports"] = all().map(|l| l.port).collect();
                 request["ListenerNames"] = all().map(|l| l.name.clone()).collect();
                 self.create(action, &request, n).await
+            }
+            Write::ModifyListener { listener, name, settings } => {
+                let mut request =
+                    serde_json::to_value(settings).map_err(|e| error::no_reply(action, "Unwritable", e.to_string()))?;
+                // A listener's protocol stays what it is.
+                request.as_object_mut().map(|r| r.remove("Protocol"));
+                request["LoadBalancerId"] = lane.into();
+                request["ListenerId"] = listener.as_str().into();
+                request["ListenerName"] = name.as_str().into();
+                self.all(action, &request, n).await
+            }
+            Write::ModifyRule { place, rule } => {
+                let mut request =
+                    serde_json::to_value(rule).map_err(|e| error::no_reply(action, "Unwritable", e.to_string()))?;
+                if let Some(request) = request.as_object_mut() {
+                    ["Domain", "Url", "DefaultServer"].iter().for_each(|k| _ = request.remove(*k));
+                }
+                request["LoadBalancerId"] = lane.into();
+                request["ListenerId"] = place.listener.as_str().into();
+                request["LocationId"] = place.location.as_deref().unwrap_or_default().into();
+                self.all(action, &request, n).await
+            }
+            Write::DefaultDomain { listener, domain } => {
+                let request = json!({
+                    "LoadBalancerId": lane, "ListenerId": listener, "Domain": domain, "DefaultServer": true,
+                });
+                self.all(action, &request, n).await
             }
             Write::DeleteListener(_) => {
                 let ids: Vec<&String> = items
@@ -145,6 +173,16 @@ impl<T: Transport> Cloud for Tencent<T> {
                 let (reply, _) = self.0.call::<DescribedLoadBalancers>(action, &request).await?;
                 let mut all: BTreeMap<_, _> = reply.load_balancers().map(|lb| (lb.id.clone(), lb)).collect();
                 Ok(ids.into_iter().map(|id| Ok(Answer::LoadBalancer(all.remove(id)))).collect())
+            }
+            Read::Owned(_) => {
+                let uids: Vec<&String> =
+                    queries.iter().filter_map(|q| if let Read::Owned(uid) = q { Some(uid) } else { None }).collect();
+                let filter = json!({"Name": format!("tag:{OBJECT_TAG}"), "Values": uids});
+                let request = json!({"Filters": [filter], "Limit": 100});
+                let (reply, _) = self.0.call::<DescribedLoadBalancers>(action, &request).await?;
+                let all: Vec<_> = reply.load_balancers().collect();
+                let of = |uid: &String| all.iter().filter(|lb| lb.tag(OBJECT_TAG) == Some(uid)).cloned().collect();
+                Ok(uids.into_iter().map(|uid| Ok(Answer::LoadBalancers(of(uid)))).collect())
             }
             Read::Listeners(id) => {
                 let (reply, _) = self.0.call::<DescribedListeners>(action, &json!({"LoadBalancerId": id})).await?;

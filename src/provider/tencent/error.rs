@@ -45,8 +45,12 @@ pub fn kind(code: &str) -> ErrorKind {
 }
 
 /// Whether a code is about the load balancer or the account, and not about one of the items in a call.
-fn whole(code: &str, kind: ErrorKind) -> bool {
+fn whole(action: Action, code: &str, kind: ErrorKind) -> bool {
     match kind {
+        // Fewer of these may fit.
+        ErrorKind::Quota if code.starts_with("LimitExceeded") => {
+            !matches!(action, "CreateListener" | "CreateRule" | "BatchRegisterTargets")
+        }
         ErrorKind::Invalid => matches!(code, "UnsupportedRegion" | "InvalidAction"),
         ErrorKind::Conflict => code.starts_with("FailedOperation") || code.starts_with("OperationDenied"),
         ErrorKind::NotFound => code == "InvalidParameter.LBIdNotFound",
@@ -58,7 +62,14 @@ fn whole(code: &str, kind: ErrorKind) -> bool {
 #[must_use]
 pub fn reply(action: Action, code: &str, message: &str, request_id: Option<String>) -> CallError {
     let kind = kind(code);
-    CallError { kind, whole: whole(code, kind), action, code: code.into(), message: message.into(), request_id }
+    CallError { kind, whole: whole(action, code, kind), action, code: code.into(), message: message.into(), request_id }
+}
+
+/// What a listener's part of a batch failed for: there is no code, only a message.
+#[must_use]
+pub fn partial(message: &str) -> ErrorKind {
+    let quota = message.contains("LimitExceeded") || message.to_ascii_lowercase().contains("quota");
+    if quota { ErrorKind::Quota } else { ErrorKind::Invalid }
 }
 
 /// No reply, or one that cannot be read.
@@ -96,6 +107,16 @@ mod tests {
         for (code, expected) in table {
             assert_eq!(kind(code), expected, "{code}");
         }
+    }
+
+    #[test]
+    fn a_quota_is_about_items_where_fewer_may_fit() {
+        let of = |action, code| reply(action, code, "", None).whole;
+        assert!(!of("CreateListener", "LimitExceeded"));
+        assert!(of("CreateLoadBalancer", "LimitExceeded"));
+        assert!(of("CreateListener", "InsufficientBalance"));
+        assert_eq!(partial("lbl-1: LimitExceeded: TOTAL_TARGET_BIND_QUOTA is 200"), ErrorKind::Quota);
+        assert_eq!(partial("lbl-1: 10.0.0.1 is not an address of the VPC"), ErrorKind::Invalid);
     }
 
     #[test]

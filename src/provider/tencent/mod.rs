@@ -5,18 +5,28 @@
 
 mod client;
 mod cloud;
+mod decode;
+mod diff;
 mod error;
 mod limits;
+mod names;
 mod ops;
+mod provider;
 mod replies;
+mod shape;
 mod sign;
+mod state;
+mod worker;
 
 pub use client::{Client, Transport};
 pub use cloud::Tencent;
 pub use error::kind;
 pub use limits::limits;
+pub use names::{CLUSTER_TAG, NAME_TAG, OBJECT_TAG, load_balancer as load_balancer_name};
 pub use ops::{
-    ACTIONS, Answer, Binding, Bound, HealthCheck, HealthState, Listener, ListenerSettings, LoadBalancer, NewListener,
-    NewLoadBalancer, NewRule, Place, Read, Tag, TargetHealth, Write,
+    ACTIONS, Answer, Binding, Bound, Certificate, HealthCheck, HealthState, Listener, ListenerSettings, LoadBalancer,
+    NewListener, NewLoadBalancer, NewRule, Place, Read, Rule, Tag, TargetHealth, Write,
 };
+pub use provider::{AnyTransport, Connect, Endpoint, Outside, TencentProvider};
 pub use sign::{Credentials, Request, authorization};
+pub use state::{Goal, Incident, LIMITS, Report, Trouble};

@@ -11,8 +11,11 @@ pub const ACTIONS: &[Action] = &[
     "CreateLoadBalancer",
     "DeleteLoadBalancer",
     "CreateListener",
+    "ModifyListener",
     "DeleteLoadBalancerListeners",
     "CreateRule",
+    "ModifyRule",
+    "ModifyDomainAttributes",
     "DeleteRule",
     "BatchRegisterTargets",
     "BatchModifyTargetWeight",
@@ -25,10 +28,11 @@ pub const ACTIONS: &[Action] = &[
 
 /// A health check (data type `HealthCheck`).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[serde(rename_all = "PascalCase", default)]
 pub struct HealthCheck {
     /// 1: on; 0: off.
-    pub health_switch: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health_switch: Option<i64>,
     /// Seconds after which a check has failed: 2 to 60, and less than `interval_time`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_out: Option<i64>,
@@ -47,9 +51,47 @@ pub struct HealthCheck {
     /// The path that is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http_check_path: Option<String>,
+    /// The host that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_check_domain: Option<String>,
+    /// `HEAD` or `GET`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_check_method: Option<String>,
+    /// `HTTP/1.0` or `HTTP/1.1`; of checks of a TCP listener by HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_version: Option<String>,
+    /// A port other than the target's; -1: the target's. Of TCP and UDP listeners.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check_port: Option<i64>,
     /// `TCP`, `HTTP`, `GRPC`, ...
     #[serde(skip_serializing_if = "Option::is_none")]
     pub check_type: Option<String>,
+}
+
+impl HealthCheck {
+    /// Whether what is `found` is as this one says; what this one leaves open may be anything.
+    #[must_use]
+    pub fn is(&self, found: &Self) -> bool {
+        fn same<T: PartialEq>(want: &Option<T>, have: &Option<T>) -> bool {
+            want.is_none() || want == have
+        }
+        if self.health_switch == Some(0) {
+            return found.health_switch == Some(0);
+        }
+        same(&self.health_switch, &found.health_switch)
+            && same(&self.time_out, &found.time_out)
+            && same(&self.interval_time, &found.interval_time)
+            && same(&self.health_num, &found.health_num)
+            && same(&self.un_health_num, &found.un_health_num)
+            && same(&self.http_code, &found.http_code)
+            && same(&self.http_check_path, &found.http_check_path)
+            && same(&self.http_check_domain, &found.http_check_domain)
+            && same(&self.http_check_method, &found.http_check_method)
+            && same(&self.http_version, &found.http_version)
+            // Not asked for, it is left out of the reply.
+            && (self.check_port == Some(-1) && found.check_port.is_none() || same(&self.check_port, &found.check_port))
+            && same(&self.check_type, &found.check_type)
+    }
 }
 
 /// A load balancer to make (action `CreateLoadBalancer`).
@@ -108,6 +150,36 @@ pub struct ListenerSettings {
     /// Seconds of session persistence: 30 to 3600; 0: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_expire_time: Option<i64>,
+    /// Whether connections that are left are reset when a target is deregistered; of TCP and UDP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deregister_target_rst: Option<bool>,
+    /// Of TCP_SSL and HTTPS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<Certificate>,
+}
+
+/// A certificate to upload (data type `CertificateInput`).
+#[derive(Clone, PartialEq, Eq, Serialize)]
+pub struct Certificate {
+    /// `UNIDIRECTIONAL`: clients show none.
+    #[serde(rename = "SSLMode")]
+    pub mode: &'static str,
+    /// Its name.
+    #[serde(rename = "CertName")]
+    pub name: String,
+    /// The certificate and its chain, PEM.
+    #[serde(rename = "CertContent")]
+    pub chain_pem: String,
+    /// The private key, PEM.
+    #[serde(rename = "CertKey")]
+    pub key_pem: String,
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The key must never reach a log.
+        f.debug_struct("Certificate").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// A rule to make (data type `RuleInput`).
@@ -127,6 +199,15 @@ pub struct NewRule {
     /// Seconds of session persistence: 30 to 86400; 0: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub session_expire_time: Option<i64>,
+    /// How targets are spoken to: `HTTP`, `GRPC`, ...
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forward_type: Option<String>,
+    /// The cookie of session persistence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cookie_name: Option<String>,
+    /// Its domain gets the requests for domains without a rule.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_server: Option<bool>,
 }
 
 /// Where targets are bound: a listener of layer 4, or a rule of one of layer 7.
@@ -158,6 +239,29 @@ pub enum Write {
     DeleteLoadBalancer,
     /// Make a listener.
     CreateListener(Box<NewListener>),
+    /// Change a listener.
+    ModifyListener {
+        /// The listener's id.
+        listener: String,
+        /// Its new name.
+        name: String,
+        /// Its new settings, all of them.
+        settings: Box<ListenerSettings>,
+    },
+    /// Change a rule.
+    ModifyRule {
+        /// Which.
+        place: Place,
+        /// What it should be; its domain and path stay.
+        rule: Box<NewRule>,
+    },
+    /// Make a domain the one that gets the requests for domains without a rule.
+    DefaultDomain {
+        /// The listener's id.
+        listener: String,
+        /// The domain.
+        domain: String,
+    },
     /// Delete a listener, with its rules and targets.
     DeleteListener(String),
     /// Make a rule of a listener.
@@ -195,6 +299,9 @@ impl Item for Write {
             Self::CreateLoadBalancer(_) => "CreateLoadBalancer",
             Self::DeleteLoadBalancer => "DeleteLoadBalancer",
             Self::CreateListener(_) => "CreateListener",
+            Self::ModifyListener { .. } => "ModifyListener",
+            Self::ModifyRule { .. } => "ModifyRule",
+            Self::DefaultDomain { .. } => "ModifyDomainAttributes",
             Self::DeleteListener(_) => "DeleteLoadBalancerListeners",
             Self::CreateRule { .. } => "CreateRule",
             Self::DeleteRule(_) => "DeleteRule",
@@ -209,6 +316,8 @@ impl Item for Write {
             Self::CreateListener(l) => format!("{:?}", l.settings),
             Self::CreateRule { listener, .. } => listener.clone(),
             Self::DeleteRule(place) => place.listener.clone(),
+            // One for each call.
+            Self::ModifyListener { .. } | Self::ModifyRule { .. } | Self::DefaultDomain { .. } => self.id(),
             _ => String::new(),
         }
     }
@@ -217,7 +326,9 @@ impl Item for Write {
         match self {
             Self::CreateLoadBalancer(_) | Self::DeleteLoadBalancer => String::new(),
             Self::CreateListener(l) => format!("{}/{}", l.settings.protocol, l.port),
-            Self::DeleteListener(id) => id.clone(),
+            Self::DeleteListener(id) | Self::ModifyListener { listener: id, .. } => id.clone(),
+            Self::DefaultDomain { listener, .. } => format!("{listener}/default"),
+            Self::ModifyRule { place, .. } => place.to_string(),
             Self::CreateRule { listener, rule } => format!("{listener}/{}{}", rule.domain, rule.url),
             Self::DeleteRule(place) => place.to_string(),
             Self::Register { binding, .. } | Self::Weight { binding, .. } | Self::Deregister(binding) => {
@@ -247,6 +358,8 @@ impl std::fmt::Display for Binding {
 pub enum Read {
     /// The load balancer itself.
     LoadBalancer(String),
+    /// The load balancers of an object, by its UID in their tags.
+    Owned(String),
     /// The listeners and rules of a load balancer.
     Listeners(String),
     /// The targets of one listener and its rules, with weights and tags.
@@ -263,7 +376,7 @@ pub enum Read {
 impl Query for Read {
     fn action(&self) -> Action {
         match self {
-            Self::LoadBalancer(_) => "DescribeLoadBalancers",
+            Self::LoadBalancer(_) | Self::Owned(_) => "DescribeLoadBalancers",
             Self::Listeners(_) => "DescribeListeners",
             Self::Targets { .. } => "DescribeTargets",
             Self::Health(_) => "DescribeTargetHealth",
@@ -273,6 +386,7 @@ impl Query for Read {
     fn group(&self) -> String {
         match self {
             Self::LoadBalancer(_) | Self::Health(_) => String::new(),
+            Self::Owned(_) => "owned".into(),
             Self::Listeners(id) | Self::Targets { load_balancer: id, .. } => id.clone(),
         }
     }
@@ -283,6 +397,8 @@ impl Query for Read {
 pub enum Answer {
     /// Of [`Read::LoadBalancer`]; `None`: there is none with that id.
     LoadBalancer(Option<LoadBalancer>),
+    /// Of [`Read::Owned`].
+    LoadBalancers(Vec<LoadBalancer>),
     /// Of [`Read::Listeners`].
     Listeners(Vec<Listener>),
     /// Of [`Read::Targets`].
@@ -304,8 +420,16 @@ pub struct LoadBalancer {
     pub tags: Vec<Tag>,
 }
 
+impl LoadBalancer {
+    /// The value of a tag.
+    #[must_use]
+    pub fn tag(&self, key: &str) -> Option<&str> {
+        self.tags.iter().find(|t| t.tag_key == key).map(|t| t.tag_value.as_str())
+    }
+}
+
 /// A listener that there is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listener {
     /// Its id.
     pub id: String,
@@ -315,8 +439,37 @@ pub struct Listener {
     pub protocol: String,
     /// Its port.
     pub port: u16,
-    /// Its rules: id, domain, url.
-    pub rules: Vec<(String, String, String)>,
+    /// Its health check; of layer 4.
+    pub health_check: Option<HealthCheck>,
+    /// Its scheduler; of layer 4.
+    pub scheduler: Option<String>,
+    /// Seconds of session persistence.
+    pub session_expire_time: i64,
+    /// Whether connections that are left are reset when a target is deregistered.
+    pub deregister_target_rst: bool,
+    /// Its rules.
+    pub rules: Vec<Rule>,
+}
+
+/// A rule that there is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rule {
+    /// Its id.
+    pub id: String,
+    /// The host.
+    pub domain: String,
+    /// The path.
+    pub url: String,
+    /// Its health check.
+    pub health_check: HealthCheck,
+    /// Its scheduler.
+    pub scheduler: Option<String>,
+    /// Seconds of session persistence.
+    pub session_expire_time: i64,
+    /// How targets are spoken to.
+    pub forward_type: Option<String>,
+    /// Its domain gets the requests for domains without a rule.
+    pub default_server: bool,
 }
 
 /// A target that is registered.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::ops::{Binding, Bound, HealthState, Listener, LoadBalancer, Place, Tag, TargetHealth};
+use super::ops::{Binding, Bound, HealthCheck, HealthState, Listener, LoadBalancer, Place, Rule, Tag, TargetHealth};
 use crate::sync::TaskState;
 
 /// A reply of which nothing is read.
@@ -39,6 +39,8 @@ struct LoadBalancerReply {
     load_balancer_id: String,
     status: i64,
     load_balancer_vips: Option<Vec<String>>,
+    #[serde(rename = "AddressIPv6")]
+    address_ipv6: Option<String>,
     tags: Option<Vec<Tag>>,
 }
 
@@ -47,7 +49,12 @@ impl DescribedLoadBalancers {
         self.load_balancer_set.into_iter().map(|lb| LoadBalancer {
             id: lb.load_balancer_id,
             running: lb.status == 1,
-            addresses: lb.load_balancer_vips.unwrap_or_default(),
+            addresses: lb
+                .load_balancer_vips
+                .into_iter()
+                .flatten()
+                .chain(lb.address_ipv6.filter(|a| !a.is_empty()))
+                .collect(),
             tags: lb.tags.unwrap_or_default(),
         })
     }
@@ -67,6 +74,10 @@ struct ListenerReply {
     listener_name: Option<String>,
     protocol: String,
     port: u16,
+    health_check: Option<HealthCheck>,
+    scheduler: Option<String>,
+    session_expire_time: Option<i64>,
+    deregister_target_rst: Option<bool>,
     rules: Option<Vec<RuleReply>>,
 }
 
@@ -76,12 +87,24 @@ struct RuleReply {
     location_id: String,
     domain: Option<String>,
     url: Option<String>,
+    health_check: Option<HealthCheck>,
+    scheduler: Option<String>,
+    session_expire_time: Option<i64>,
+    forward_type: Option<String>,
+    default_server: Option<bool>,
 }
 
 impl DescribedListeners {
     pub(super) fn listeners(&self) -> Vec<Listener> {
-        let rule = |r: &RuleReply| {
-            (r.location_id.clone(), r.domain.clone().unwrap_or_default(), r.url.clone().unwrap_or_default())
+        let rule = |r: &RuleReply| Rule {
+            id: r.location_id.clone(),
+            domain: r.domain.clone().unwrap_or_default(),
+            url: r.url.clone().unwrap_or_default(),
+            health_check: r.health_check.clone().unwrap_or_default(),
+            scheduler: r.scheduler.clone(),
+            session_expire_time: r.session_expire_time.unwrap_or(0),
+            forward_type: r.forward_type.clone(),
+            default_server: r.default_server.unwrap_or(false),
         };
         self.listeners
             .iter()
@@ -90,6 +113,10 @@ impl DescribedListeners {
                 name: l.listener_name.clone().unwrap_or_default(),
                 protocol: l.protocol.clone(),
                 port: l.port,
+                health_check: l.health_check.clone(),
+                scheduler: l.scheduler.clone(),
+                session_expire_time: l.session_expire_time.unwrap_or(0),
+                deregister_target_rst: l.deregister_target_rst.unwrap_or(false),
                 rules: l.rules.iter().flatten().map(rule).collect(),
             })
             .collect()

@@ -21,7 +21,7 @@ fn lb(name: &str, age: i64, asks: Option<&str>, holds: Option<&str>) -> Arc<Dire
 
 fn pool(entries: &[&str]) -> DirectLoadBalancerClass {
     let mut class = class("public");
-    class.spec.envoy.address_pool = entries.iter().map(ToString::to_string).collect();
+    class.spec.envoy.get_or_insert_default().address_pool = entries.iter().map(ToString::to_string).collect();
     class
 }
 

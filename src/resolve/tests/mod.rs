@@ -9,6 +9,7 @@ mod members;
 mod ports;
 mod properties;
 mod routes;
+mod tencent;
 mod tls;
 
 use std::{collections::BTreeMap, net::IpAddr};
@@ -24,7 +25,7 @@ pub(super) const NOW: Time = Time(1_767_225_600_000);
 /// A class that shares the edge nodes' addresses.
 pub(super) fn class(name: &str) -> DirectLoadBalancerClass {
     let mut class = DirectLoadBalancerClass::new(name, Default::default());
-    class.spec.envoy = EnvoyClass { fleet: "default".into(), address_pool: Vec::new() };
+    class.spec.envoy = Some(EnvoyClass { fleet: "default".into(), address_pool: Vec::new() });
     class.metadata.creation_timestamp = Some(time(1000));
     class
 }
