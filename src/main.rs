@@ -1,18 +1,18 @@
-//! The `directlb` binary: the controller, and two small tools around it.
+//! The `directlb` binary: the controller, and three small tools around it.
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use directlb::runtime::{
     args::{Cli, Command, LogFormat},
-    start, telemetry, tools,
+    plan, start, telemetry, tools,
 };
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let format = match &cli.command {
         Command::Controller(args) => args.log_format,
-        Command::Crds { .. } | Command::Cleanup { .. } => LogFormat::Text,
+        Command::Crds { .. } | Command::Cleanup { .. } | Command::Plan { .. } => LogFormat::Text,
     };
     telemetry::init_logs(format);
     // One provider for every TLS user in the process; a second installation could only come from here.
@@ -29,6 +29,9 @@ fn main() -> ExitCode {
             Command::Controller(args) => start::controller(*args).await,
             Command::Crds { apply: false } => tools::print_crds(),
             Command::Crds { apply: true } => tools::apply_crds().await,
+            Command::Plan { filename, namespace, controller_namespace } => {
+                plan::plan(&filename, &namespace, &controller_namespace).await
+            }
             Command::Cleanup { deployment, namespace } => tools::cleanup(&namespace, &deployment).await,
         }
     });

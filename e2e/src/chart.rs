@@ -6,6 +6,15 @@ use crate::{SYSTEM, cluster, eventually, namespace::condition_of, secs};
 
 /// Upgrades the release to the lab's values and these, and waits until the controllers have been replaced.
 pub fn upgrade(set: &[&str]) {
+    upgrade_to(set, None);
+}
+
+/// The same with values as JSON.
+pub fn upgrade_with(values: &Value) {
+    upgrade_to(&[], Some(values));
+}
+
+fn upgrade_to(set: &[&str], values: Option<&Value>) {
     let root = &cluster().root;
     let mut helm = cluster().tool("helm");
     helm.args(["upgrade", "--install", "directlb"]).arg(root.join("charts/directlb"));
@@ -13,7 +22,13 @@ pub fn upgrade(set: &[&str]) {
     for value in set {
         helm.args(["--set", value]);
     }
+    let file = root.join("target").join(format!("values-{}.json", std::process::id()));
+    if let Some(values) = values {
+        std::fs::write(&file, values.to_string()).expect("a file of values");
+        helm.arg("--values").arg(&file);
+    }
     let done = helm.output().expect("helm");
+    let _ = std::fs::remove_file(&file);
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let args = ["rollout", "status", "deployment/directlb-controller", "-n", SYSTEM, "--timeout=180s"];
     cluster().kubectl(&args);

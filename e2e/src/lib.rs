@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test that cannot go on stops.
 
 pub mod chart;
+pub mod clb;
 pub mod client;
 pub mod cluster;
 pub mod namespace;

@@ -166,6 +166,18 @@ pub struct TencentClass {
     #[garde(inner(custom(super::validate::rate)))]
     pub requests_per_second: Option<i32>,
 
+    /// The security groups of load balancers that are made, such as `sg-1a2b3c4d`; absent: nothing is said of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), inner(length(min = 4, max = 64), regex(pattern = "^sg-[a-z0-9-]+$")))]
+    #[garde(length(max = 50), inner(custom(super::validate::security_group)))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub security_groups: Vec<String>,
+
+    /// Whether what a load balancer lets through needs no rule in the Pods' security groups (CLB's
+    /// `LoadBalancerPassToTarget`); absent: nothing is said of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pass_to_target: Option<bool>,
+
     /// Tags that every load balancer gets, besides those that say whose it is.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(length(max = 15))]

@@ -326,6 +326,9 @@ pub(crate) fn vpc_id(value: &str, (): &()) -> garde::Result {
 pub(crate) fn subnet_id(value: &str, (): &()) -> garde::Result {
     id_with(value, "subnet-")
 }
+pub(crate) fn security_group(value: &str, (): &()) -> garde::Result {
+    id_with(value, "sg-")
+}
 pub(crate) fn cloud_id(value: &str, (): &()) -> garde::Result {
     let ok = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
     if (1..=64).contains(&value.len()) && value.bytes().all(ok) {

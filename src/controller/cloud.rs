@@ -9,24 +9,23 @@ use std::{collections::BTreeMap, sync::Arc};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 
-use super::{context::Context, reconcile::Stage, revisions};
+use super::{caches::Caches, context::Context, reconcile::Stage, revisions};
 use crate::{
     api::{DirectLoadBalancer, DirectLoadBalancerClass, Mode, Reason, Scheme, TencentClass},
     gate::inject,
     model::{ObjectKey, Observed, Plan, Time},
     plan::plan,
-    provider::tencent::{self, Credentials, Endpoint, Goal, LIMITS, NewLoadBalancer, Report, Tag},
+    provider::tencent::{self, Credentials, Endpoint, Goal, LIMITS, NewLoadBalancer, Report, Tag, TencentProvider},
     resolve::{self, Input, Resolved},
     status::{Cloud, CloudTrouble},
-    sync::ErrorKind,
 };
 
 /// The API that a class without `endpoint` uses.
 const ENDPOINT: &str = "https://clb.tencentcloudapi.com";
 
 /// The class of an object whose load balancer is in a cloud.
-pub(crate) fn class_of(ctx: &Context, object: &DirectLoadBalancer) -> Option<Arc<DirectLoadBalancerClass>> {
-    resolve::class_of(object, &ctx.caches).filter(|c| c.spec.tencent.is_some() && c.spec.envoy.is_none())
+pub(crate) fn class_of(caches: &Caches, object: &DirectLoadBalancer) -> Option<Arc<DirectLoadBalancerClass>> {
+    resolve::class_of(object, caches).filter(|c| c.spec.tencent.is_some() && c.spec.envoy.is_none())
 }
 
 /// Everything up to apply: no I/O, and nothing is waited for.
@@ -52,7 +51,7 @@ pub(crate) fn stages(
     };
     let mut troubles = Vec::new();
     if ctx.leads() {
-        if let Err(trouble) = drive(key, object, class, ctx) {
+        if let Err(trouble) = drive(key, object, class, &ctx.caches, &ctx.namespace, &ctx.tencent) {
             troubles.push(trouble);
         }
     } else {
@@ -118,21 +117,23 @@ pub(crate) fn stages(
 }
 
 /// Tells the worker what the object asks for; starts it if there is none.
-fn drive(
+pub(super) fn drive(
     key: &ObjectKey,
     object: &DirectLoadBalancer,
     class: &DirectLoadBalancerClass,
-    ctx: &Context,
+    caches: &Caches,
+    namespace: &str,
+    provider: &TencentProvider,
 ) -> Result<(), CloudTrouble> {
     let Some(tencent) = &class.spec.tencent else { return Ok(()) };
     let trouble = |reason, message| CloudTrouble { listener: None, target: false, reason, message };
     let secret_name = &tencent.credentials_secret_ref.name;
-    let secret = ctx.caches.credentials(secret_name);
+    let secret = caches.credentials(secret_name);
     let credentials = credentials(secret.as_deref()).map_err(|what| {
-        let message = format!("Secret {}/{secret_name} of class {}: {what}", ctx.namespace, class.name_any());
+        let message = format!("Secret {namespace}/{secret_name} of class {}: {what}", class.name_any());
         trouble(Reason::CredentialsMissing, message)
     })?;
-    let Some(cluster) = ctx.caches.cluster_id() else {
+    let Some(cluster) = caches.cluster_id() else {
         return Err(trouble(
             Reason::Pending,
             "namespace kube-system, which names the cluster, is not in the cache yet".into(),
@@ -150,7 +151,7 @@ fn drive(
             format!("class {}: endpoint {} has no TLS, and insecureHttp is not set", class.name_any(), endpoint.url);
         return Err(trouble(Reason::Invalid, message));
     }
-    ctx.tencent
+    provider
         .sync(key, goal, &endpoint, secret_name, &credentials)
         .map_err(|e| trouble(Reason::CloudUnavailable, format!("class {}: {e}", class.name_any())))
 }
@@ -184,11 +185,22 @@ fn goal(key: &ObjectKey, object: &DirectLoadBalancer, tencent: &TencentClass, cl
         load_balancer_name: tencent::load_balancer_name(key),
         vpc_id: tencent.vpc_id.clone(),
         subnet_id: tencent.subnet_id.clone().filter(|_| internal),
+        load_balancer_pass_to_target: tencent.pass_to_target,
         tags: tags.into_iter().map(|(tag_key, tag_value)| Tag { tag_key, tag_value }).collect(),
         client_token: String::new(),
     };
     let deleting = object.metadata.deletion_timestamp.is_some();
-    Goal { uid, cluster, adopt, known, new, enforce: !refused && object.spec.mode == Mode::Enforce, deleting }
+    let security_groups = tencent.security_groups.iter().cloned().collect();
+    Goal {
+        uid,
+        cluster,
+        adopt,
+        known,
+        new,
+        security_groups,
+        enforce: !refused && object.spec.mode == Mode::Enforce,
+        deleting,
+    }
 }
 
 /// What status shows of it.
@@ -197,21 +209,9 @@ fn facts(object: &DirectLoadBalancer, report: Report, mut troubles: Vec<CloudTro
     troubles.extend(report.troubles.iter().map(|t| CloudTrouble {
         listener: t.listener.clone(),
         target: t.target,
-        reason: reason(t.kind, t.what == "adopt"),
+        reason: t.reason(),
         message: format!("{}: {}", t.what, t.message),
     }));
     let id = if report.id.is_empty() && !report.looked { known } else { report.id };
     Cloud { id, looked: report.looked, missing: report.missing, troubles, clean: report.clean }
-}
-
-const fn reason(kind: ErrorKind, adopt: bool) -> Reason {
-    match kind {
-        ErrorKind::NotFound if adopt => Reason::LoadBalancerNotFound,
-        ErrorKind::Throttled | ErrorKind::Busy => Reason::CloudThrottled,
-        ErrorKind::Unavailable => Reason::CloudUnavailable,
-        ErrorKind::Denied => Reason::CredentialsRefused,
-        ErrorKind::Quota => Reason::QuotaExceeded,
-        ErrorKind::Conflict => Reason::CloudConflict,
-        ErrorKind::NotFound | ErrorKind::Invalid => Reason::CloudRejected,
-    }
 }

@@ -8,6 +8,7 @@ mod classes;
 mod cloud;
 mod context;
 mod error;
+mod preview;
 mod proxies;
 mod publish;
 mod reconcile;
@@ -37,6 +38,7 @@ use tokio::sync::{mpsc, watch};
 pub use caches::{Caches, Guarded, REVISION_LABEL};
 pub use classes::CLASS_FINALIZER;
 pub use error::{Error, ErrorKind};
+pub use preview::{Preview, preview};
 pub use proxies::FLEET_LABEL;
 pub use trigger::{Change, Triggers};
 

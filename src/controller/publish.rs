@@ -218,12 +218,12 @@ async fn events(ctx: &Context, about: &ObjectReference, transitions: Vec<Transit
     }
 }
 
-/// Tells what happened to a load balancer in a cloud.
+/// Tells what happened to a load balancer in a cloud, and what the cloud refused.
 async fn incidents(ctx: &Context, key: &ObjectKey, object: &DirectLoadBalancer) {
     let told = ctx.tencent.incidents(key).into_iter().map(|i| Transition {
         warning: true,
-        reason: Reason::DriftRepaired.as_str().into(),
-        action: "Repair",
+        reason: i.reason.as_str().into(),
+        action: if i.reason == Reason::DriftRepaired { "Repair" } else { "Call" },
         note: i.note,
     });
     events(ctx, &object.object_ref(&()), told.collect()).await;

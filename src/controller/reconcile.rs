@@ -178,7 +178,7 @@ impl Stage {
 
 /// Everything up to apply: no I/O.
 fn stages(key: &ObjectKey, object: &DirectLoadBalancer, ctx: &Context, now: Time) -> Stage {
-    if let Some(class) = cloud::class_of(ctx, object) {
+    if let Some(class) = cloud::class_of(&ctx.caches, object) {
         return cloud::stages(key, object, &class, ctx, now);
     }
     let previous = revisions::accepted(&ctx.caches, object);

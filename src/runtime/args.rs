@@ -26,6 +26,18 @@ pub enum Command {
         #[arg(long)]
         apply: bool,
     },
+    /// Show what applying an object would change: in the proxies, or in the cloud. Nothing is written anywhere.
+    Plan {
+        /// The file with the objects, YAML; `-`: standard input.
+        #[arg(short = 'f', long)]
+        filename: String,
+        /// The namespace of objects that name none.
+        #[arg(short = 'n', long, default_value = "default")]
+        namespace: String,
+        /// The controller's namespace, where classes' Secrets are.
+        #[arg(long, default_value = "directlb-system")]
+        controller_namespace: String,
+    },
     /// Undo what would outlive an uninstalled controller: open all gates, remove finalizers, delete the admission
     /// configurations. Users' objects stay.
     Cleanup {

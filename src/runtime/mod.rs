@@ -6,6 +6,7 @@ pub mod http;
 pub mod https;
 pub mod lease;
 pub mod pki;
+pub mod plan;
 pub mod secrets;
 pub mod start;
 pub mod telemetry;

@@ -46,6 +46,11 @@ pub fn transitions(before: Option<&DirectLoadBalancerStatus>, after: &DirectLoad
             }
             let good = now.status == "True";
             let quiet = QUIET.iter().any(|r| r.as_str() == now.reason);
+            // What a cloud refuses is told when it does, with its id of the request.
+            let told = Reason::ALL.iter().any(|r| r.is_cloud() && r.as_str() == now.reason);
+            if told && now.reason != Reason::CredentialsMissing.as_str() {
+                return None;
+            }
             // Ready = False only repeats the condition that is at fault.
             if !good && (quiet || type_ == ConditionType::Ready) {
                 return None;

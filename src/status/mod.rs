@@ -249,10 +249,14 @@ fn listeners(facts: &Facts<'_>) -> Vec<ListenerStatus> {
 
 fn plan_status(facts: &Facts<'_>) -> PlanStatus {
     const MAX: usize = 100;
-    let pending = if facts.object.spec.mode == Mode::Plan { facts.plan.steps.as_slice() } else { &[] };
+    let shown = facts.object.spec.mode == Mode::Plan;
+    let pending = if shown { facts.plan.steps.as_slice() } else { &[] };
+    let first = facts.cloud.filter(|c| shown && c.looked && c.id.is_empty() && !pending.is_empty());
+    let steps =
+        first.map(|_| "create load balancer".to_owned()).into_iter().chain(pending.iter().map(ToString::to_string));
     PlanStatus {
-        pending: count(pending.len() + facts.plan.holds.len()),
-        steps: pending.iter().take(MAX).map(ToString::to_string).collect(),
+        pending: count(usize::from(first.is_some()) + pending.len() + facts.plan.holds.len()),
+        steps: steps.take(MAX).collect(),
         holds: facts.plan.holds.iter().take(MAX).map(hold).collect(),
     }
 }

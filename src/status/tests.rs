@@ -8,11 +8,11 @@ use std::{
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{Facts, Fleet, GateContext, Proxy, ProxyState, gate, status, transitions};
+use super::{Cloud, CloudTrouble, Facts, Fleet, GateContext, Proxy, ProxyState, gate, status, transitions};
 use crate::{
     api::{
-        DirectLoadBalancer, DirectLoadBalancerSpec, DirectLoadBalancerStatus, GateReason, InjectionStatus, Protocol,
-        Scheduler, TargetProtocol,
+        DirectLoadBalancer, DirectLoadBalancerSpec, DirectLoadBalancerStatus, GateReason, InjectionStatus, Mode,
+        Protocol, Reason, Scheduler, TargetProtocol,
     },
     model::{
         AccessLog, Desired, DesiredTarget, Group, GroupId, Health, HealthCheck, HealthProbe, Hold, HoldReason,
@@ -35,6 +35,7 @@ struct World {
     in_force: Observed,
     plan: Plan,
     fleet: Fleet,
+    cloud: Option<Cloud>,
     ungated: Vec<String>,
     injection: InjectionStatus,
 }
@@ -116,9 +117,22 @@ impl World {
                 id: "default".into(),
                 proxies: BTreeMap::from([("edge1".to_owned(), proxy()), ("edge2".to_owned(), proxy())]),
             },
+            cloud: None,
             ungated: vec![],
             injection: InjectionStatus::default(),
         }
+    }
+
+    /// The same in a cloud.
+    fn in_cloud() -> Self {
+        let cloud = Cloud { id: "lb-1".into(), looked: true, ..Cloud::default() };
+        Self { cloud: Some(cloud), fleet: Fleet::default(), ..Self::well() }
+    }
+
+    fn trouble(&mut self, listener: Option<&str>, target: bool, reason: Reason, message: &str) {
+        let listener = listener.map(Into::into);
+        let trouble = CloudTrouble { listener, target, reason, message: message.into() };
+        self.cloud.as_mut().unwrap().troubles.push(trouble);
     }
 
     fn target(&mut self, n: u8) -> &mut ObservedTarget {
@@ -138,7 +152,7 @@ impl World {
             plan: &self.plan,
             addresses: &[IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))],
             fleet: &self.fleet,
-            cloud: None,
+            cloud: self.cloud.as_ref(),
             ungated: &self.ungated,
             portless: &[],
             short_hooks: &[],
@@ -274,7 +288,7 @@ fn conditions_by_what_is_wrong() {
             |w| {
                 w.desired.problems = vec![Problem {
                     listener: Some("http".into()),
-                    reason: crate::api::Reason::ReferenceNotFound,
+                    reason: Reason::ReferenceNotFound,
                     message: "spec.listeners[0].target: Deployment \"nope\" does not exist".into(),
                 }];
             },
@@ -368,4 +382,80 @@ fn draining_pods_are_counted_once() {
     w.target(1).draining_since = Some(Time(0));
     let s = w.status(1_000);
     assert_eq!((s.targets.desired, s.targets.healthy, s.targets.draining), (1, 1, 1));
+}
+
+#[test]
+fn a_cloud_has_no_proxies_and_its_load_balancer_an_id() {
+    let mut w = World::in_cloud();
+    let s = w.status(1_000);
+    let well = [
+        "Accepted=True Accepted",
+        "Programmed=True Programmed",
+        "TargetsReady=True AllHealthy",
+        "Ready=True Ready",
+        "Reconciling=False UpToDate",
+        "Stalled=False Progressing",
+    ];
+    assert_eq!(brief(&s), well);
+    assert_eq!(s.load_balancer.id, "lb-1");
+    w.cloud.as_mut().unwrap().looked = false;
+    assert_eq!(condition(&w.status(1_000), "Programmed").reason, "Pending");
+    w.cloud.as_mut().unwrap().looked = true;
+    w.cloud.as_mut().unwrap().missing.insert("http".into());
+    let s = w.status(1_000);
+    assert!(condition(&s, "Programmed").message.contains("listeners http"), "{s:?}");
+    assert_eq!(s.listeners[0].reason, "Pending");
+}
+
+#[test]
+fn trouble_in_a_cloud_is_said_where_it_belongs() {
+    // Of the whole: nothing gets better without a person.
+    let mut w = World::in_cloud();
+    w.trouble(Some("http"), false, Reason::CloudRejected, "create listener http: no");
+    w.trouble(None, false, Reason::CredentialsRefused, "look at the load balancer: AuthFailure");
+    let s = w.status(1_000);
+    for type_ in ["Programmed", "Ready"] {
+        assert_eq!(condition(&s, type_).reason, "CredentialsRefused", "{type_}");
+        assert_eq!(condition(&s, type_).message, "look at the load balancer: AuthFailure");
+    }
+    assert_eq!(condition(&s, "Stalled").status, "True");
+    assert_eq!(
+        (s.listeners[0].reason.as_str(), s.listeners[0].message.as_str()),
+        ("CloudRejected", "create listener http: no")
+    );
+    // What passes by itself is no reason to call anybody.
+    let mut w = World::in_cloud();
+    w.trouble(None, false, Reason::CloudUnavailable, "look: no answer");
+    assert_eq!(condition(&w.status(1_000), "Stalled").status, "False");
+    // Of targets: the listeners are there all the same.
+    let mut w = World::in_cloud();
+    (1..=8).for_each(|n| w.trouble(Some("http"), true, Reason::QuotaExceeded, &format!("register 10.0.0.{n}")));
+    let s = w.status(1_000);
+    assert_eq!(condition(&s, "Programmed").status, "True");
+    assert_eq!(condition(&s, "TargetsReady").reason, "QuotaExceeded");
+    assert!(condition(&s, "TargetsReady").message.ends_with("and 3 more"));
+}
+
+#[test]
+fn what_a_cloud_refuses_is_told_once_by_the_call_itself() {
+    let mut w = World::in_cloud();
+    let before = w.status(1_000);
+    w.trouble(None, false, Reason::CredentialsRefused, "AuthFailure");
+    assert_eq!(transitions(Some(&before), &w.status(2_000)), []);
+    // A missing Secret was no call.
+    let mut w = World::in_cloud();
+    w.trouble(None, false, Reason::CredentialsMissing, "Secret x: there is none");
+    let told = transitions(Some(&before), &w.status(2_000));
+    assert_eq!(told.iter().map(|t| t.reason.as_str()).collect::<Vec<_>>(), ["CredentialsMissing"]);
+}
+
+#[test]
+fn a_plan_for_a_cloud_begins_with_the_load_balancer() {
+    let mut w = World::in_cloud();
+    w.object.spec.mode = Mode::Plan;
+    w.cloud.as_mut().unwrap().id.clear();
+    w.plan.steps.push(crate::model::Step::DeleteListener { listener: "old".into() });
+    let s = w.status(1_000);
+    assert_eq!(s.plan.steps, ["create load balancer", "delete listener old"]);
+    assert_eq!(s.plan.pending, 2);
 }

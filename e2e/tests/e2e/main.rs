@@ -3,6 +3,7 @@
 
 mod addresses;
 mod bad_input;
+mod clb;
 mod gates;
 mod kubectl;
 mod leaving;

@@ -247,7 +247,8 @@ impl World {
             self.provider.apply(&key, &plan);
             let in_force = self.provider.observe(&key, now).unwrap();
             self.gates(&object, &in_force);
-            self.incidents.extend(self.provider.incidents(&key).into_iter().map(|i| i.note));
+            self.incidents
+                .extend(self.provider.incidents(&key).into_iter().map(|i| i.note).filter(|n| n.contains("others")));
             if !report.id.is_empty() {
                 self.known.insert(object.name, report.id);
             }

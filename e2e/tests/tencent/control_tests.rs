@@ -154,3 +154,25 @@ async fn an_adopted_load_balancer_keeps_what_is_not_ours() {
     assert_eq!(foreign(&w), before);
     assert_eq!(w.load_balancers()[&lb]["listeners"].as_array().unwrap().len(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn security_groups_are_as_the_class_says() {
+    let mut w = World::new(Settings::default());
+    w.goal.security_groups = ["sg-a".to_owned(), "sg-b".to_owned()].into();
+    w.goal.new.load_balancer_pass_to_target = Some(true);
+    w.put(Object::new("web", vec![Listen::tcp("tcp", 443, &[1])]));
+    let is = |w: &World| {
+        let (_, lb) = w.load_balancers().into_iter().next().unwrap();
+        (lb["security_groups"].clone(), lb["attributes"]["LoadBalancerPassToTarget"].clone())
+    };
+    assert!(w.until(LONG, World::settled).await, "{:#?}", w.report("web"));
+    assert_eq!(is(&w), (serde_json::json!(["sg-a", "sg-b"]), serde_json::json!(true)));
+    w.goal.security_groups = ["sg-c".to_owned()].into();
+    w.goal.new.load_balancer_pass_to_target = Some(false);
+    w.until(seconds(10), |_| false).await;
+    assert_eq!(is(&w), (serde_json::json!(["sg-c"]), serde_json::json!(false)));
+    let lb = w.report("web").id;
+    let params = serde_json::json!({"LoadBalancerId": lb, "SecurityGroups": ["sg-x"]});
+    w.cloud.plain("SetLoadBalancerSecurityGroups", params).unwrap();
+    assert!(w.until(seconds(400), |w| is(w).0 == serde_json::json!(["sg-c"])).await);
+}

@@ -39,6 +39,7 @@ fn new_load_balancer(token: &str) -> Write {
         load_balancer_name: "web".into(),
         vpc_id: "vpc-emulator".into(),
         subnet_id: Some("subnet-emulator".into()),
+        load_balancer_pass_to_target: None,
         tags: vec![Tag { tag_key: "directlb.io/cluster".into(), tag_value: "c".into() }],
         client_token: token.into(),
     }))

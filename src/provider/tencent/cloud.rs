@@ -93,6 +93,12 @@ impl<T: Transport> Cloud for Tencent<T> {
                 self.create(action, &request, n).await
             }
             Write::DeleteLoadBalancer => self.all(action, &json!({"LoadBalancerIds": [lane]}), n).await,
+            Write::PassToTarget(pass) => {
+                self.all(action, &json!({"LoadBalancerId": lane, "LoadBalancerPassToTarget": pass}), n).await
+            }
+            Write::SecurityGroups(groups) => {
+                self.all(action, &json!({"LoadBalancerId": lane, "SecurityGroups": groups}), n).await
+            }
             Write::CreateListener(listener) => {
                 let mut request = serde_json::to_value(&listener.settings)
                     .map_err(|e| error::no_reply(action, "Unwritable", e.to_string()))?;

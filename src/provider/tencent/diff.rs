@@ -15,6 +15,8 @@ use super::{
 /// What a load balancer has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
+    pub(super) security_groups: BTreeSet<String>,
+    pub(super) pass_to_target: bool,
     pub(super) listeners: Vec<Listener>,
     pub(super) targets: BTreeMap<Binding, Bound>,
 }
@@ -64,6 +66,8 @@ impl Found {
     pub(super) fn apply(&mut self, write: &Write, made: &str) {
         match write {
             Write::CreateLoadBalancer(_) => {}
+            Write::PassToTarget(pass) => self.pass_to_target = *pass,
+            Write::SecurityGroups(groups) => self.security_groups = groups.iter().cloned().collect(),
             Write::DeleteLoadBalancer => *self = Self::default(),
             Write::CreateListener(new) => {
                 let mut listener = Listener {
@@ -176,6 +180,13 @@ fn place(listener: &Listener, m: &Match) -> Option<Place> {
 /// The writes that can be made now.
 pub(super) fn diff(found: &Found, shape: &Shape, uid: &str) -> Vec<Work> {
     let mut out = Out { found, work: Vec::new() };
+    if let Some(groups) = shape.security_groups.as_ref().filter(|g| **g != found.security_groups) {
+        let names: Vec<String> = groups.iter().cloned().collect();
+        out.push("", format!("set security groups {}", names.join(", ")), Write::SecurityGroups(names));
+    }
+    if let Some(pass) = shape.pass_to_target.filter(|p| *p != found.pass_to_target) {
+        out.push("", format!("set pass to target {pass}"), Write::PassToTarget(pass));
+    }
     let mut complete = true;
     for (port, want) in &shape.listeners {
         match found.at(uid, *port) {

@@ -10,6 +10,8 @@ use crate::sync::{Action, Item, Query};
 pub const ACTIONS: &[Action] = &[
     "CreateLoadBalancer",
     "DeleteLoadBalancer",
+    "ModifyLoadBalancerAttributes",
+    "SetLoadBalancerSecurityGroups",
     "CreateListener",
     "ModifyListener",
     "DeleteLoadBalancerListeners",
@@ -107,6 +109,9 @@ pub struct NewLoadBalancer {
     /// Where an internal one gets its address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subnet_id: Option<String>,
+    /// Whether what it lets through needs no rule in the targets' security groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load_balancer_pass_to_target: Option<bool>,
     /// Whose it is.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Tag>,
@@ -237,6 +242,10 @@ pub enum Write {
     CreateLoadBalancer(Box<NewLoadBalancer>),
     /// Delete the load balancer of the lane.
     DeleteLoadBalancer,
+    /// Whether what the load balancer lets through needs no rule in the targets' security groups.
+    PassToTarget(bool),
+    /// The load balancer's security groups, all of them.
+    SecurityGroups(Vec<String>),
     /// Make a listener.
     CreateListener(Box<NewListener>),
     /// Change a listener.
@@ -298,6 +307,8 @@ impl Item for Write {
         match self {
             Self::CreateLoadBalancer(_) => "CreateLoadBalancer",
             Self::DeleteLoadBalancer => "DeleteLoadBalancer",
+            Self::PassToTarget(_) => "ModifyLoadBalancerAttributes",
+            Self::SecurityGroups(_) => "SetLoadBalancerSecurityGroups",
             Self::CreateListener(_) => "CreateListener",
             Self::ModifyListener { .. } => "ModifyListener",
             Self::ModifyRule { .. } => "ModifyRule",
@@ -325,6 +336,8 @@ impl Item for Write {
     fn id(&self) -> String {
         match self {
             Self::CreateLoadBalancer(_) | Self::DeleteLoadBalancer => String::new(),
+            Self::PassToTarget(_) => "pass-to-target".into(),
+            Self::SecurityGroups(_) => "security-groups".into(),
             Self::CreateListener(l) => format!("{}/{}", l.settings.protocol, l.port),
             Self::DeleteListener(id) | Self::ModifyListener { listener: id, .. } => id.clone(),
             Self::DefaultDomain { listener, .. } => format!("{listener}/default"),
@@ -416,6 +429,10 @@ pub struct LoadBalancer {
     pub running: bool,
     /// Its addresses.
     pub addresses: Vec<String>,
+    /// Its security groups.
+    pub security_groups: Vec<String>,
+    /// Whether what it lets through needs no rule in the targets' security groups.
+    pub pass_to_target: bool,
     /// Its tags.
     pub tags: Vec<Tag>,
 }

@@ -41,6 +41,8 @@ struct LoadBalancerReply {
     load_balancer_vips: Option<Vec<String>>,
     #[serde(rename = "AddressIPv6")]
     address_ipv6: Option<String>,
+    secure_groups: Option<Vec<String>>,
+    load_balancer_pass_to_target: Option<bool>,
     tags: Option<Vec<Tag>>,
 }
 
@@ -55,6 +57,8 @@ impl DescribedLoadBalancers {
                 .flatten()
                 .chain(lb.address_ipv6.filter(|a| !a.is_empty()))
                 .collect(),
+            security_groups: lb.secure_groups.unwrap_or_default(),
+            pass_to_target: lb.load_balancer_pass_to_target.unwrap_or(false),
             tags: lb.tags.unwrap_or_default(),
         })
     }

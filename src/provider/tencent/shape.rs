@@ -42,6 +42,10 @@ pub(super) type Address = (IpAddr, u16);
 /// Everything that should be there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Shape {
+    /// `None`: as they are found.
+    pub(super) security_groups: Option<BTreeSet<String>>,
+    /// `None`: as it is found.
+    pub(super) pass_to_target: Option<bool>,
     pub(super) listeners: BTreeMap<Port, ListenerShape>,
 }
 

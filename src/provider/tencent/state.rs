@@ -10,6 +10,7 @@ use super::{
     shape::{self, Frame, Places, Shape},
 };
 use crate::{
+    api::Reason,
     model::{
         Desired, GroupId, Health, HealthProbe, Limits, ObjectKey, Observed, ObservedTarget, Plan, Step, TargetId, Time,
     },
@@ -34,6 +35,8 @@ pub struct Goal {
     pub known: Option<String>,
     /// What to make; its token is filled in when it is made.
     pub new: NewLoadBalancer,
+    /// The security groups that one that was made has; empty: nothing is said of them.
+    pub security_groups: BTreeSet<String>,
     /// Whether anything may be written (`mode: Enforce`).
     pub enforce: bool,
     /// The object is being deleted: what was made for it goes.
@@ -58,6 +61,20 @@ pub struct Trouble {
 }
 
 impl Trouble {
+    /// Why, from the closed list.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self.kind {
+            ErrorKind::NotFound if self.what == "adopt" => Reason::LoadBalancerNotFound,
+            ErrorKind::Throttled | ErrorKind::Busy => Reason::CloudThrottled,
+            ErrorKind::Unavailable => Reason::CloudUnavailable,
+            ErrorKind::Denied => Reason::CredentialsRefused,
+            ErrorKind::Quota => Reason::QuotaExceeded,
+            ErrorKind::Conflict => Reason::CloudConflict,
+            ErrorKind::NotFound | ErrorKind::Invalid => Reason::CloudRejected,
+        }
+    }
+
     pub(super) fn new(listener: Option<&str>, what: &str, error: &CallError) -> Self {
         Self {
             listener: listener.map(Into::into),
@@ -73,7 +90,9 @@ impl Trouble {
 /// Something that happened, to be told by an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incident {
-    /// The load balancer, a listener, a rule or a target was not as it had been left, and what is done about it.
+    /// Why, from the closed list.
+    pub reason: Reason,
+    /// What happened, with the cloud's id of the request where there is one.
     pub note: String,
 }
 
@@ -145,7 +164,13 @@ impl State {
     /// What should be there; `None`: that is not known yet.
     pub(super) fn shape(&self) -> Option<Shape> {
         let in_force = self.in_force.as_ref()?;
-        Some(shape::shape(in_force, &Self::frame(&self.goal.uid, &self.addresses, &self.as_found)))
+        let mut shape = shape::shape(in_force, &Self::frame(&self.goal.uid, &self.addresses, &self.as_found));
+        if self.own {
+            let groups = &self.goal.security_groups;
+            shape.security_groups = (!groups.is_empty()).then(|| groups.clone());
+            shape.pass_to_target = self.goal.new.load_balancer_pass_to_target;
+        }
+        Some(shape)
     }
 
     /// The writes that can be made now.
@@ -300,7 +325,7 @@ impl State {
     pub(super) fn report(&self) -> Report {
         let work = self.work();
         let mut missing: BTreeSet<String> =
-            work.iter().filter(|w| !w.is_target()).map(|w| w.listener.clone()).collect();
+            work.iter().filter(|w| !w.is_target() && !w.listener.is_empty()).map(|w| w.listener.clone()).collect();
         if self.id.is_none() {
             missing.extend(self.in_force.iter().flat_map(|o| o.listeners.keys().cloned()));
         }

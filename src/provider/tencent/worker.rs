@@ -19,6 +19,7 @@ use super::{
     state::{Incident, State, Trouble},
 };
 use crate::{
+    api::Reason,
     model::Time,
     runtime::clock::Clock,
     sync::{CallError, Engine, ErrorKind, Item as _, Outcome, WriteError},
@@ -241,16 +242,22 @@ impl<T: Transport> Worker<T> {
             object = %state.object, what = %trouble.what, kind = trouble.kind.as_str(),
             request_id = trouble.request_id.as_deref().unwrap_or("-"), "{}", trouble.message
         );
+        if state.incidents.len() < INCIDENTS {
+            let request = trouble.request_id.as_ref().map(|id| format!(" (RequestId {id})")).unwrap_or_default();
+            let note = format!("{}: {}{request}", trouble.what, trouble.message);
+            state.incidents.push(Incident { reason: trouble.reason(), note });
+        }
         state.troubles.insert(key, trouble);
         drop(state);
         (self.tell)();
     }
 
-    fn incident(&self, note: String) {
+    /// Somebody else has changed what is the object's.
+    fn drifted(&self, note: String) {
         let mut state = self.shared.lock();
         tracing::warn!(object = %state.object, "{note}");
         if state.incidents.len() < INCIDENTS {
-            state.incidents.push(Incident { note });
+            state.incidents.push(Incident { reason: Reason::DriftRepaired, note });
         }
     }
 
@@ -261,7 +268,9 @@ impl<T: Transport> Worker<T> {
             Located::No => Found::default(),
             Located::At(lb) if lb.running => {
                 let uid = self.shared.lock().goal.uid.clone();
-                read(&self.engine, &lb.id, &uid).await?
+                let found = read(&self.engine, &lb.id, &uid).await?;
+                let security_groups = lb.security_groups.into_iter().collect();
+                Found { security_groups, pass_to_target: lb.pass_to_target, ..found }
             }
             Located::At(_) | Located::Unsure => {
                 self.look_at = self.clock.now().plus(POLL_SOON);
@@ -283,7 +292,7 @@ impl<T: Transport> Worker<T> {
         if before.is_some() && self.settled && !drift.is_empty() {
             let shown: Vec<&str> = drift.iter().take(5).map(String::as_str).collect();
             let more = if drift.len() > 5 { format!(" and {} more", drift.len() - 5) } else { String::new() };
-            self.incident(format!("changed by others, and put right: {}{more}", shown.join("; ")));
+            self.drifted(format!("changed by others, and put right: {}{more}", shown.join("; ")));
         }
         self.settled = drift.is_empty() && self.seen;
         (self.tell)();
@@ -356,7 +365,7 @@ impl<T: Transport> Worker<T> {
             && !self.shared.lock().goal.deleting
         {
             self.attempt += 1;
-            self.incident(format!("load balancer {id} was deleted by others: another one is made"));
+            self.drifted(format!("load balancer {id} was deleted by others: another one is made"));
         }
     }
 
@@ -523,7 +532,8 @@ impl<T: Transport> Worker<T> {
                     if !sure && !matches!(error, WriteError::Held { .. }) {
                         self.look_at = self.look_at.min(now.plus(POLL_SOON));
                     }
-                    let trouble = Trouble::new(Some(&w.listener), &w.what, &call_error(error));
+                    let listener = Some(w.listener.as_str()).filter(|l| !l.is_empty());
+                    let trouble = Trouble::new(listener, &w.what, &call_error(error));
                     self.trouble(key, Trouble { target: w.is_target(), ..trouble });
                 }
             }
@@ -575,7 +585,7 @@ async fn read<T: Transport>(engine: &Engine<Tencent<T>>, id: &str, uid: &str) ->
     let Answer::Listeners(listeners) = engine.read(Read::Listeners(id.into())).await? else {
         return Err(CallError::short("DescribeListeners"));
     };
-    let mut found = Found { listeners, targets: BTreeMap::new() };
+    let mut found = Found { listeners, ..Found::default() };
     let query = |listener: &str| Read::Targets { load_balancer: id.into(), listener: listener.into() };
     let queries: Vec<Read> = found.of(uid).map(|(_, l)| query(&l.id)).collect();
     for answer in futures::future::join_all(queries.into_iter().map(|q| engine.read(q))).await {

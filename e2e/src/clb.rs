@@ -1,0 +1,176 @@
+//! Tencent's CLB in the lab: the emulator behind TLS at an address that the controllers reach, with a class and credentials.
+
+use std::{net::UdpSocket, process::Command};
+
+use rustls::ServerConfig;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use serde_json::Value;
+use tokio::{net::TcpListener, runtime::Runtime};
+
+use crate::{
+    SYSTEM, cluster, eventually, secs,
+    tencent::{Emulator, HealthSource, Settings},
+};
+
+/// What the emulator knows at first.
+pub const KEYS: (&str, &str) = ("AKIDemulator", "emulator-secret");
+
+/// The emulator, and a class of which it is the cloud. Whatever uses the class must be deleted before it is dropped, or
+/// just have been: it waits for that, and is the cloud meanwhile.
+pub struct Clb {
+    /// The emulator.
+    pub emulator: Emulator,
+    /// The class' name, and the Secret's.
+    pub name: String,
+    /// Its API's URL.
+    pub endpoint: String,
+    /// PEM; `None`: it is without TLS.
+    pub ca: Option<String>,
+    _runtime: Runtime,
+}
+
+impl Clb {
+    /// Starts the emulator; `name` is the class', which is not made yet.
+    #[must_use]
+    pub fn start(name: &str, tls: bool) -> Self {
+        let ip = reachable();
+        #[allow(clippy::disallowed_methods)] // The controller's signatures carry the real time.
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+        let settings = Settings {
+            latency: std::time::Duration::from_millis(50),
+            task: std::time::Duration::from_millis(200),
+            health: HealthSource::Connect,
+            start: now,
+            ..Settings::default()
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (ca, config) = if tls { issue(name, &ip) } else { (None, None) };
+        let (emulator, port) = runtime.block_on(async {
+            let emulator = Emulator::new(settings);
+            let listener = TcpListener::bind((ip.as_str(), 0)).await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            tokio::spawn(emulator.clone().serve(listener, config));
+            (emulator, port)
+        });
+        let scheme = if tls { "https" } else { "http" };
+        let this =
+            Self { emulator, name: name.into(), endpoint: format!("{scheme}://{ip}:{port}"), ca, _runtime: runtime };
+        this.credentials(KEYS);
+        this
+    }
+
+    /// Writes the Secret.
+    pub fn credentials(&self, (id, key): (&str, &str)) {
+        let name = &self.name;
+        cluster().apply(&format!(
+            "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {SYSTEM}}}\nstringData: {{secretId: {id}, secretKey: {key}}}\n"
+        ));
+    }
+
+    /// The class' spec.
+    #[must_use]
+    pub fn spec(&self) -> Value {
+        let mut spec = serde_json::json!({
+            "region": "ap-guangzhou", "vpcId": "vpc-emulator", "subnetId": "subnet-emulator", "endpoint": self.endpoint,
+            "credentialsSecretRef": {"name": self.name},
+        });
+        match &self.ca {
+            Some(ca) => spec["caBundle"] = ca.as_str().into(),
+            None => spec["insecureHttp"] = true.into(),
+        }
+        serde_json::json!({"tencent": spec})
+    }
+
+    /// Makes the class; the API server's words if it refuses.
+    ///
+    /// # Errors
+    /// What the API server says.
+    pub fn class(&self, spec: &Value) -> Result<(), String> {
+        let class = serde_json::json!({
+            "apiVersion": "directlb.io/v1alpha1", "kind": "DirectLoadBalancerClass",
+            "metadata": {"name": self.name}, "spec": spec,
+        });
+        cluster().try_apply(&class.to_string())
+    }
+
+    /// What is bound at listeners of layer 4: address and weight.
+    #[must_use]
+    pub fn bound(&self) -> Vec<(String, u64)> {
+        let dump = self.emulator.dump();
+        let balancers = dump["LoadBalancers"].as_object().unwrap().values();
+        let listeners = balancers.flat_map(|lb| lb["listeners"].as_array().unwrap().clone());
+        let targets = listeners.flat_map(|l| l["targets"].as_array().unwrap().clone());
+        targets.map(|t| (t["address"]["Ip"].as_str().unwrap().to_owned(), t["weight"].as_u64().unwrap())).collect()
+    }
+
+    /// How many load balancers there are.
+    #[must_use]
+    pub fn balancers(&self) -> usize {
+        self.emulator.dump()["LoadBalancers"].as_object().unwrap().len()
+    }
+}
+
+impl Drop for Clb {
+    fn drop(&mut self) {
+        // Whatever the test has broken, the objects can go.
+        self.emulator.replace_keys(vec![(KEYS.0.into(), KEYS.1.into())], Vec::new());
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            self.credentials(KEYS);
+            eventually("nothing uses the class any more", secs(60), || {
+                let all = cluster().get(&["directloadbalancers", "-A"]);
+                let all = all["items"].as_array().cloned().unwrap_or_default();
+                let n = all.iter().filter(|o| o["spec"]["className"] == self.name.as_str()).count();
+                if n == 0 { Ok(()) } else { Err(format!("{n} objects")) }
+            });
+        }));
+        let _ = cluster().try_kubectl(&[
+            "delete",
+            "directloadbalancerclass",
+            &self.name,
+            "--ignore-not-found",
+            "--timeout=30s",
+        ]);
+        let _ = cluster().try_kubectl(&["delete", "secret", &self.name, "-n", SYSTEM, "--ignore-not-found"]);
+        assert!(done.is_ok() || std::thread::panicking(), "objects of class {} are still there", self.name);
+    }
+}
+
+/// The address by which the lab's nodes, and the Pods on them, reach this machine.
+fn reachable() -> String {
+    let edge = cluster().edge_ips().remove(0);
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    // Nothing is sent: the system only looks for a way.
+    socket.connect((edge.as_str(), 9)).unwrap();
+    socket.local_addr().unwrap().ip().to_string()
+}
+
+/// A CA of its own, and a certificate for the address.
+fn issue(name: &str, ip: &str) -> (Option<String>, Option<ServerConfig>) {
+    let dir = cluster().root.join("target/clb").join(name);
+    std::fs::create_dir_all(&dir).unwrap();
+    let openssl = |args: &[&str]| {
+        let done = Command::new("openssl").args(args).current_dir(&dir).output().expect("openssl");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    let new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    openssl(
+        &[&["req", "-x509", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=clb test", "-days", "2"], &new[..]]
+            .concat(),
+    );
+    openssl(&[&["req", "-keyout", "tls.key", "-out", "tls.csr", "-subj", "/CN=clb"], &new[..]].concat());
+    std::fs::write(dir.join("san"), format!("subjectAltName=IP:{ip}")).unwrap();
+    let sign = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "san"];
+    openssl(&[&["x509", "-req", "-in", "tls.csr", "-out", "tls.pem"], &sign[..]].concat());
+    let chain = CertificateDer::pem_file_iter(dir.join("tls.pem")).unwrap().collect::<Result<Vec<_>, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_file(dir.join("tls.key")).unwrap();
+    let provider = rustls::crypto::ring::default_provider().into();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let ca = std::fs::read_to_string(dir.join("ca.pem")).unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+    (Some(ca), Some(config))
+}
