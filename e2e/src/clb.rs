@@ -8,8 +8,9 @@ use serde_json::Value;
 use tokio::{net::TcpListener, runtime::Runtime};
 
 use crate::{
-    SYSTEM, cluster, eventually, secs,
+    Namespace, SYSTEM, cluster, eventually, secs,
     tencent::{Emulator, HealthSource, Settings},
+    yaml,
 };
 
 /// What the emulator knows at first.
@@ -108,6 +109,28 @@ impl Clb {
     pub fn balancers(&self) -> usize {
         self.emulator.dump()["LoadBalancers"].as_object().unwrap().len()
     }
+}
+
+/// An object of a class: TCP to the Deployment `web`, drained for up to 4 s.
+#[must_use]
+pub fn lb(class: &str) -> String {
+    yaml::lb(
+        "web",
+        &format!(
+            "  className: {class}
+  loadBalancer: {{scheme: Internal}}
+  target: {{workload: {{kind: Deployment, name: web}}}}
+  drain: {{timeout: 4s}}
+  listeners:
+  - {{name: tcp, protocol: TCP, port: 9000, targetPort: tcp}}"
+        ),
+    )
+}
+
+/// Deletes the object `web`; nothing of it may be left in the cloud.
+pub fn gone(ns: &Namespace, clb: &Clb) {
+    ns.kubectl(&["delete", "directloadbalancer", "web", "--timeout=60s"]);
+    assert_eq!(clb.balancers(), 0, "left behind: {:#}", clb.emulator.dump());
 }
 
 impl Drop for Clb {

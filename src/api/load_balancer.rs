@@ -422,7 +422,7 @@ pub enum TargetProtocol {
 #[serde(rename_all = "camelCase")]
 #[garde(allow_unvalidated)]
 #[x_kube(
-    validation = Rule::new("self.mode == 'Terminate' ? has(self.secretNames) : !has(self.secretNames)").message("mode Terminate needs secretNames, mode Passthrough takes none")
+    validation = Rule::new("self.mode == 'Terminate' ? has(self.secretNames) != has(self.certificateId) : !has(self.secretNames) && !has(self.certificateId)").message("mode Terminate needs secretNames or certificateId (one of them), mode Passthrough takes none")
 )]
 pub struct ListenerTls {
     /// Whether the load balancer or the Pod ends TLS.
@@ -435,6 +435,12 @@ pub struct ListenerTls {
     #[garde(inner(custom(super::validate::secret_count)))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub secret_names: Option<Vec<String>>,
+    /// A certificate that the cloud keeps, by its id there; only where the class is a cloud's. Who renews it there gives
+    /// the new one's id here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    #[garde(inner(custom(super::validate::cloud_id)))]
+    pub certificate_id: Option<String>,
 }
 
 /// Who ends TLS.

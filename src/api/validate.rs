@@ -150,17 +150,20 @@ fn listener(l: &Listener, at: &str, out: &mut Vec<Violation>) {
         (Some(_), Protocol::TCP | Protocol::UDP | Protocol::HTTP) => {
             push(out, &format!("{at}.tls"), me, &format!("given with protocol {protocol}: it needs HTTPS or TLS"));
         }
-        (Some(tls), _) => match (tls.mode, &tls.secret_names) {
-            (TlsMode::Terminate, None) => {
+        (Some(tls), _) => match (tls.mode, tls.secret_names.is_some() || tls.certificate_id.is_some()) {
+            (TlsMode::Terminate, false) => {
                 push(out, &format!("{at}.tls.secretNames"), me, "missing: mode Terminate needs at least one Secret")
             }
-            (TlsMode::Passthrough, Some(_)) => push(
+            (TlsMode::Terminate, true) if tls.secret_names.is_some() && tls.certificate_id.is_some() => {
+                push(out, &format!("{at}.tls.certificateId"), me, "given with secretNames: give one of them");
+            }
+            (TlsMode::Passthrough, true) => push(
                 out,
                 &format!("{at}.tls.secretNames"),
                 me,
                 "given with mode Passthrough: the Pod holds the certificate",
             ),
-            (TlsMode::Passthrough, None) if l.protocol == Protocol::HTTPS => {
+            (TlsMode::Passthrough, false) if l.protocol == Protocol::HTTPS => {
                 push(
                     out,
                     &format!("{at}.tls.mode"),

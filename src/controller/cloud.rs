@@ -11,7 +11,7 @@ use kube::ResourceExt as _;
 
 use super::{caches::Caches, context::Context, reconcile::Stage, revisions};
 use crate::{
-    api::{DirectLoadBalancer, DirectLoadBalancerClass, Mode, Reason, Scheme, TencentClass},
+    api::{DirectLoadBalancer, DirectLoadBalancerClass, FINALIZER, Mode, Reason, Scheme, TencentClass},
     gate::inject,
     model::{ObjectKey, Observed, Plan, Time},
     plan::plan,
@@ -50,11 +50,12 @@ pub(crate) fn stages(
         resolve::resolve(&input, &ctx.caches)
     };
     let mut troubles = Vec::new();
-    if ctx.leads() {
-        if let Err(trouble) = drive(key, object, class, &ctx.caches, &ctx.namespace, &ctx.tencent) {
-            troubles.push(trouble);
-        }
-    } else {
+    if ctx.leads()
+        && let Err(trouble) = drive(key, object, class, &ctx.caches, &ctx.namespace, &ctx.tencent)
+    {
+        troubles.push(trouble);
+    }
+    if !ctx.leads() {
         ctx.tencent.forget(key);
     }
     if !ctx.tencent.started(key) && ctx.tencent.report(key).is_some_and(|r| r.looked) {
@@ -190,17 +191,11 @@ fn goal(key: &ObjectKey, object: &DirectLoadBalancer, tencent: &TencentClass, cl
         client_token: String::new(),
     };
     let deleting = object.metadata.deletion_timestamp.is_some();
+    // Nothing is made in a cloud before the finalizer says that it has to be removed again.
+    let held = object.finalizers().iter().any(|f| f == FINALIZER);
+    let enforce = held && !refused && object.spec.mode == Mode::Enforce;
     let security_groups = tencent.security_groups.iter().cloned().collect();
-    Goal {
-        uid,
-        cluster,
-        adopt,
-        known,
-        new,
-        security_groups,
-        enforce: !refused && object.spec.mode == Mode::Enforce,
-        deleting,
-    }
+    Goal { uid, cluster, adopt, known, new, security_groups, enforce, deleting }
 }
 
 /// What status shows of it.
@@ -213,5 +208,12 @@ fn facts(object: &DirectLoadBalancer, report: Report, mut troubles: Vec<CloudTro
         message: format!("{}: {}", t.what, t.message),
     }));
     let id = if report.id.is_empty() && !report.looked { known } else { report.id };
-    Cloud { id, looked: report.looked, missing: report.missing, troubles, clean: report.clean }
+    Cloud {
+        id,
+        looked: report.looked,
+        listeners: report.listeners,
+        missing: report.missing,
+        troubles,
+        clean: report.clean,
+    }
 }

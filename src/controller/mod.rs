@@ -283,6 +283,9 @@ async fn leadership(ctx: Arc<Context>) {
         if now {
             tracing::info!("this replica leads");
             ctx.triggers.send(Change::Everything);
+        } else {
+            // Two controllers must not drive the same load balancer: the other one may begin any moment.
+            ctx.tencent.objects().iter().for_each(|key| _ = ctx.tencent.forget(key));
         }
         if leading.changed().await.is_err() {
             return std::future::pending().await;

@@ -80,6 +80,8 @@ pub enum AccessLog {
 pub enum Tls {
     /// The load balancer ends TLS; the first certificate is the default one.
     Terminate(Vec<Certificate>),
+    /// The same with a certificate that the cloud keeps, by its id there.
+    Stored(String),
     /// The Pod ends TLS.
     Passthrough,
 }
@@ -152,6 +154,18 @@ pub struct RouteRule {
 }
 
 impl RouteRule {
+    /// Whether the rule also speaks for requests to this host (a name, `*.example.com` or `*`), which may be narrower than
+    /// its own.
+    #[must_use]
+    pub fn covers(&self, host: &str) -> bool {
+        self.host == "*"
+            || self.host == host
+            || self.host.strip_prefix('*').is_some_and(|suffix| {
+                let name = host.strip_prefix('*').unwrap_or(host);
+                name.len() > suffix.len() && name.ends_with(suffix)
+            })
+    }
+
     fn specificity(&self) -> (u8, Reverse<usize>, &str, bool, Reverse<usize>, &str) {
         let host = self.host.as_str();
         let (kind, length) = match host {
@@ -321,4 +335,27 @@ pub enum Departed {
     Dead,
     /// No such Pod in the cache: gone, or the cache is wrong.
     Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RouteRule;
+
+    #[test]
+    fn wider_hosts_cover_narrower_ones() {
+        for (rule, host, want) in [
+            ("*", "*", true),
+            ("*", "a.example.com", true),
+            ("a.example.com", "a.example.com", true),
+            ("*.example.com", "a.example.com", true),
+            ("*.example.com", "*.b.example.com", true),
+            ("*.b.example.com", "*.example.com", false),
+            ("*.example.com", "example.com", false),
+            ("*.example.com", "*", false),
+            ("a.example.com", "*.example.com", false),
+        ] {
+            let rule = RouteRule { host: rule.into(), path: "/".into(), exact: false, groups: Vec::new() };
+            assert_eq!(rule.covers(host), want, "{} covers {host}", rule.host);
+        }
+    }
 }

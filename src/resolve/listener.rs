@@ -197,6 +197,13 @@ impl Builder<'_> {
         if spec.mode == TlsMode::Passthrough {
             return Some(Tls::Passthrough);
         }
+        if let Some(id) = &spec.certificate_id {
+            if self.ctx.class.is_some_and(|c| c.spec.tencent.is_none()) {
+                let text = format!("\"{id}\" is a cloud's, and the class is no cloud's: use secretNames");
+                self.refuse(Reason::Invalid, &format!("{at}.tls.certificateId"), &text);
+            }
+            return Some(Tls::Stored(id.clone()));
+        }
         let (ctx, before) = (self.ctx, self.problems.len());
         let (mut certificates, mut unusable) = (Vec::new(), false);
         for (i, name) in spec.secret_names.iter().flatten().enumerate() {

@@ -69,6 +69,8 @@ pub struct Cloud {
     pub id: String,
     /// The controller has looked at it since it began to lead.
     pub looked: bool,
+    /// The listeners' ids there, by name.
+    pub listeners: BTreeMap<String, String>,
     /// Listeners that are not yet as they should be.
     pub missing: BTreeSet<String>,
     /// What goes wrong.
@@ -238,7 +240,11 @@ fn listeners(facts: &Facts<'_>) -> Vec<ListenerStatus> {
             };
             ListenerStatus {
                 name: name.into(),
-                id: if in_force { format!("{}/{name}", facts.desired.object) } else { String::new() },
+                id: match facts.cloud {
+                    Some(cloud) => cloud.listeners.get(name).cloned().unwrap_or_default(),
+                    None if in_force => format!("{}/{name}", facts.desired.object),
+                    None => String::new(),
+                },
                 targets,
                 reason: reason.as_str().into(),
                 message,

@@ -126,6 +126,7 @@ impl World {
     /// The same in a cloud.
     fn in_cloud() -> Self {
         let cloud = Cloud { id: "lb-1".into(), looked: true, ..Cloud::default() };
+        let cloud = Cloud { listeners: BTreeMap::from([("http".to_owned(), "lbl-1".to_owned())]), ..cloud };
         Self { cloud: Some(cloud), fleet: Fleet::default(), ..Self::well() }
     }
 
@@ -398,6 +399,7 @@ fn a_cloud_has_no_proxies_and_its_load_balancer_an_id() {
     ];
     assert_eq!(brief(&s), well);
     assert_eq!(s.load_balancer.id, "lb-1");
+    assert_eq!(s.listeners[0].id, "lbl-1");
     w.cloud.as_mut().unwrap().looked = false;
     assert_eq!(condition(&w.status(1_000), "Programmed").reason, "Pending");
     w.cloud.as_mut().unwrap().looked = true;

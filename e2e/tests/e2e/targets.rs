@@ -1,6 +1,6 @@
 //! Every kind of target, and ports by name.
 
-use e2e::{Namespace, client, need_cluster, yaml};
+use e2e::{Namespace, client, eventually, need_cluster, secs, yaml};
 
 #[test]
 fn every_kind_of_target() {
@@ -27,6 +27,11 @@ fn every_kind_of_target() {
     // By Service, whose port 80 names the target port; by labels.
     ns.apply("apiVersion: v1\nkind: Service\nmetadata: {name: svc}\nspec: {selector: {app: byservice}, ports: [{port: 80, targetPort: http}]}");
     ns.apply(&yaml::lb("service", "  target: {service: {name: svc}}\n  listeners: [{name: http, protocol: HTTP, port: 80, healthCheck: {path: /lbhealth, interval: 1s}}]"));
+    // Which Pods a Service selects is known once the controller has written it down.
+    eventually("the Service's selector in status", secs(30), || {
+        let services = ns.get(&["directloadbalancer", "service"])["status"]["injection"]["services"].clone();
+        if services[0]["name"] == "svc" { Ok(()) } else { Err(services.to_string()) }
+    });
     ns.apply(&yaml::deployment("byservice", 2, &[]));
     ns.apply(&lb("selector", "{selector: {matchExpressions: [{key: app, operator: In, values: [sela, selb]}, {key: legacy, operator: DoesNotExist}]}}"));
     ns.apply(&yaml::deployment("sela", 1, &[]));

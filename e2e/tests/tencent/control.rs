@@ -149,6 +149,8 @@ pub(super) struct World {
     known: BTreeMap<&'static str, String>,
     pub(super) goal: Goal,
     pub(super) region: String,
+    /// What the class says of the rate.
+    pub(super) rate: Option<u32>,
 }
 
 impl World {
@@ -186,6 +188,7 @@ impl World {
             known: BTreeMap::new(),
             goal,
             region: "ap-guangzhou".into(),
+            rate: None,
         }
     }
 
@@ -224,14 +227,24 @@ impl World {
 
     /// What a reconcile does with each object.
     pub(super) fn reconcile(&mut self) {
+        self.reconcile_those(self.objects.clone().into_values().collect());
+    }
+
+    /// The same for those of which a worker has told something.
+    pub(super) fn reconcile_changed(&mut self) {
+        let keys = std::mem::take(&mut *self.changed.lock().unwrap());
+        self.reconcile_those(self.objects.values().filter(|o| keys.contains(&o.key())).cloned().collect());
+    }
+
+    fn reconcile_those(&mut self, objects: Vec<Object>) {
         let now = self.clock.now();
         let endpoint = Endpoint {
             url: format!("https://{}", super::HOST),
             ca_bundle: None,
             region: self.region.clone(),
-            rate: None,
+            rate: self.rate,
         };
-        for object in self.objects.clone().into_values() {
+        for object in objects {
             let key = object.key();
             self.provider.sync(&key, self.goal(&object), &endpoint, SECRET, &self.credentials).unwrap();
             let report = self.provider.report(&key).unwrap();
@@ -343,6 +356,9 @@ impl World {
         });
         let rules: Vec<RouteRule> = rules.collect();
         let tls = listen.certificate.map(|pem| {
+            if let Some(id) = pem.strip_prefix("id:") {
+                return directlb::model::Tls::Stored(id.into());
+            }
             let certificate = directlb::model::Certificate {
                 secret: "cert".into(),
                 chain_pem: pem.into(),

@@ -176,3 +176,51 @@ async fn security_groups_are_as_the_class_says() {
     w.cloud.plain("SetLoadBalancerSecurityGroups", params).unwrap();
     assert!(w.until(seconds(400), |w| is(w).0 == serde_json::json!(["sg-c"])).await);
 }
+
+/// As the most that there may be of names in a test is `&'static str`.
+fn named(n: usize) -> &'static str {
+    Box::leak(format!("web-{n}").into_boxed_str())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_controller_that_starts_looks_once_and_writes_nothing() {
+    const BALANCERS: usize = 200;
+    let mut w = World::new(Settings { rate: 1000, ..Settings::default() });
+    w.cloud.set_quota("TOTAL_INTERNAL_CLB_QUOTA", 1000);
+    w.rate = Some(1000);
+    let pods: Vec<u8> = (1..=50).collect();
+    let names: Vec<&'static str> = (0..BALANCERS).map(named).collect();
+    for name in &names {
+        w.put(Object::new(name, vec![Listen::tcp("tcp", 443, &pods)]));
+    }
+    w.reconcile();
+    let mut healthy = 0;
+    for _ in 0..300 {
+        w.reconcile_changed();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        healthy = w.open.len();
+        if healthy == BALANCERS * 50 {
+            break;
+        }
+    }
+    assert_eq!(healthy, BALANCERS * 50);
+
+    w.cloud.clear_ledger();
+    w.rate = None;
+    w.restart(None);
+    w.reconcile();
+    for _ in 0..300 {
+        w.reconcile_changed();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(names.iter().all(|n| w.report(n).looked && w.report(n).troubles.is_empty()));
+    let calls = w.cloud.ledger();
+    assert!(calls.iter().all(|c| c.action.starts_with("Describe")), "a write: {calls:?}");
+    let n = |action: &str| calls.iter().filter(|c| c.action == action).count();
+    // 20 load balancers in a call; listeners and targets are asked of one load balancer.
+    let least = BALANCERS / 20 + BALANCERS + BALANCERS;
+    let looks = n("DescribeLoadBalancers") + n("DescribeListeners") + n("DescribeTargets");
+    assert!(looks * 10 <= least * 11, "{looks} calls, {least} are enough");
+    // Health of 30 in a call: twice in this minute, and once for those that are looked at within the same second.
+    assert!(n("DescribeTargetHealth") <= 2 * BALANCERS.div_ceil(30) + 2 * 11, "{}", n("DescribeTargetHealth"));
+}

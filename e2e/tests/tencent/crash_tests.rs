@@ -70,6 +70,12 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario { name: "certificate", before: Some(|| https("old")), after: || https("new"), serves: &[443] },
     Scenario {
+        name: "certificate by id",
+        before: Some(|| https("old")),
+        after: || https("id:abcd1234"),
+        serves: &[443],
+    },
+    Scenario {
         name: "rules",
         before: Some(usual),
         after: || {
@@ -220,6 +226,7 @@ scenarios! {
     scaling: "scale",
     changing_health_checks: "health check",
     replacing_a_certificate: "certificate",
+    a_certificate_by_its_id_instead: "certificate by id",
     changing_rules: "rules",
     changing_ports_and_names: "ports and names",
     draining: "drain",

@@ -163,27 +163,30 @@ pub struct ListenerSettings {
     pub certificate: Option<Certificate>,
 }
 
-/// A certificate to upload (data type `CertificateInput`).
-#[derive(Clone, PartialEq, Eq, Serialize)]
+/// A listener's certificate (data type `CertificateInput`).
+#[derive(Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Certificate {
     /// `UNIDIRECTIONAL`: clients show none.
     #[serde(rename = "SSLMode")]
     pub mode: &'static str,
-    /// Its name.
-    #[serde(rename = "CertName")]
-    pub name: String,
-    /// The certificate and its chain, PEM.
-    #[serde(rename = "CertContent")]
-    pub chain_pem: String,
-    /// The private key, PEM.
-    #[serde(rename = "CertKey")]
-    pub key_pem: String,
+    /// The id of one that is there already.
+    #[serde(rename = "CertId", skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The name of one to upload.
+    #[serde(rename = "CertName", skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its certificate and chain, PEM.
+    #[serde(rename = "CertContent", skip_serializing_if = "Option::is_none")]
+    pub chain_pem: Option<String>,
+    /// Its private key, PEM.
+    #[serde(rename = "CertKey", skip_serializing_if = "Option::is_none")]
+    pub key_pem: Option<String>,
 }
 
 impl std::fmt::Debug for Certificate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The key must never reach a log.
-        f.debug_struct("Certificate").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Certificate").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
     }
 }
 

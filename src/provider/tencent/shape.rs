@@ -124,7 +124,7 @@ pub(super) fn matches(config: &ListenerConfig, frame: &Frame<'_>) -> Vec<(Match,
     for host in hosts {
         let domain = if host == "*" { frame.address } else { host };
         let mut seen = BTreeSet::new();
-        for rule in rules.iter().filter(|r| covers(&r.host, host)) {
+        for rule in rules.iter().filter(|r| r.covers(host)) {
             let url = if rule.exact { format!("={}", rule.path) } else { rule.path.clone() };
             // The most specific rule comes first.
             if seen.insert(url.clone()) {
@@ -136,16 +136,6 @@ pub(super) fn matches(config: &ListenerConfig, frame: &Frame<'_>) -> Vec<(Match,
         }
     }
     out
-}
-
-/// Whether a rule for host `rule` also speaks for requests to domain `host`.
-fn covers(rule: &str, host: &str) -> bool {
-    rule == "*"
-        || rule == host
-        || rule.strip_prefix('*').is_some_and(|suffix| {
-            let name = host.strip_prefix('*').unwrap_or(host);
-            name.len() > suffix.len() && name.ends_with(suffix)
-        })
 }
 
 /// Where each listener's default and rules are.
@@ -242,21 +232,15 @@ pub(super) fn has_share(config: &ListenerConfig, group: &GroupId) -> bool {
 }
 
 fn listener_settings(config: &ListenerConfig, group: Option<&Group>) -> (ListenerSettings, Option<String>) {
-    let (protocol, certificate) = match (config.protocol, &config.tls) {
-        (Protocol::TCP | Protocol::TLS, None | Some(Tls::Passthrough)) => ("TCP", None),
-        (Protocol::TCP | Protocol::TLS, Some(Tls::Terminate(all))) => ("TCP_SSL", all.first()),
-        (Protocol::UDP, _) => ("UDP", None),
-        (Protocol::HTTP, _) => ("HTTP", None),
-        (Protocol::HTTPS, Some(Tls::Terminate(all))) => ("HTTPS", all.first()),
-        (Protocol::HTTPS, _) => ("HTTPS", None),
+    let ended = !matches!(config.tls, None | Some(Tls::Passthrough));
+    let protocol = match config.protocol {
+        Protocol::TCP | Protocol::TLS if ended => "TCP_SSL",
+        Protocol::TCP | Protocol::TLS => "TCP",
+        Protocol::UDP => "UDP",
+        Protocol::HTTP => "HTTP",
+        Protocol::HTTPS => "HTTPS",
     };
-    let hash = certificate.map(|c| names::certificate(&c.chain_pem, &c.key_pem));
-    let certificate = certificate.zip(hash.as_ref()).map(|(c, hash)| Certificate {
-        mode: "UNIDIRECTIONAL",
-        name: format!("directlb-{hash}"),
-        chain_pem: c.chain_pem.clone(),
-        key_pem: c.key_pem.clone(),
-    });
+    let (certificate, hash) = certificate(config.tls.as_ref()).unzip();
     let layer4 = matches!(protocol, "TCP" | "UDP");
     let rules = matches!(protocol, "HTTP" | "HTTPS");
     let settings = ListenerSettings {
@@ -269,6 +253,30 @@ fn listener_settings(config: &ListenerConfig, group: Option<&Group>) -> (Listene
         certificate,
     };
     (settings, hash)
+}
+
+/// A listener's certificate, and what stands for it in the listener's name.
+fn certificate(tls: Option<&Tls>) -> Option<(Certificate, String)> {
+    const ONE_WAY: &str = "UNIDIRECTIONAL";
+    match tls? {
+        Tls::Passthrough => None,
+        Tls::Stored(id) => {
+            let certificate = Certificate { mode: ONE_WAY, id: Some(id.clone()), ..Certificate::default() };
+            Some((certificate, names::certificate("id", id)))
+        }
+        Tls::Terminate(all) => {
+            let first = all.first()?;
+            let hash = names::certificate(&first.chain_pem, &first.key_pem);
+            let certificate = Certificate {
+                mode: ONE_WAY,
+                id: None,
+                name: Some(format!("directlb-{hash}")),
+                chain_pem: Some(first.chain_pem.clone()),
+                key_pem: Some(first.key_pem.clone()),
+            };
+            Some((certificate, hash))
+        }
+    }
 }
 
 /// How long a client is remembered by its address where the object does not say: the most that layer 4 takes, in seconds.

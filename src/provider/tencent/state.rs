@@ -105,6 +105,8 @@ pub struct Report {
     pub addresses: Vec<String>,
     /// It was looked at.
     pub looked: bool,
+    /// The listeners' ids, by the listeners' names in the object.
+    pub listeners: BTreeMap<String, String>,
     /// Listeners that are not yet as they should be.
     pub missing: BTreeSet<String>,
     /// What goes wrong.
@@ -333,6 +335,12 @@ impl State {
             id: self.id.clone().unwrap_or_default(),
             addresses: self.addresses.clone(),
             looked: self.found.is_some(),
+            listeners: self
+                .found
+                .iter()
+                .flat_map(|f| f.of(&self.goal.uid))
+                .map(|(name, l)| (name.listener, l.id.clone()))
+                .collect(),
             missing,
             troubles: self.troubles.values().cloned().collect(),
             clean: self.clean,

@@ -121,7 +121,7 @@ impl<T: Transport> Worker<T> {
             polled: 0,
             registered: BTreeMap::new(),
             look_at: clock.now(),
-            poll_at: clock.now(),
+            poll_at: together(clock.now(), POLL_SOON),
             paused_until: Time(0),
             failures: 0,
             attempt: 0,
@@ -178,7 +178,7 @@ impl<T: Transport> Worker<T> {
         let waiting = self.shared.lock().waiting(now);
         let registered = self.shared.lock().found.as_ref().is_some_and(|f| !f.targets.is_empty());
         if waiting || !self.writes.is_empty() {
-            self.poll_at = self.poll_at.min(now.plus(POLL_SOON));
+            self.poll_at = self.poll_at.min(together(now, POLL_SOON));
         }
         if self.poll.is_none() && registered && now >= self.poll_at.max(self.paused_until) {
             self.begin_poll();
@@ -289,6 +289,9 @@ impl<T: Transport> Worker<T> {
             let drift: Vec<String> = state.work().into_iter().map(|w| w.what).collect();
             (before, drift)
         };
+        if before.is_none() {
+            self.poll_at = together(now, POLL_SOON);
+        }
         if before.is_some() && self.settled && !drift.is_empty() {
             let shown: Vec<&str> = drift.iter().take(5).map(String::as_str).collect();
             let more = if drift.len() > 5 { format!(" and {} more", drift.len() - 5) } else { String::new() };
@@ -538,7 +541,7 @@ impl<T: Transport> Worker<T> {
                 }
             }
         }
-        self.poll_at = self.poll_at.min(now);
+        self.poll_at = self.poll_at.min(together(now, POLL_SOON));
         (self.tell)();
     }
 
@@ -564,7 +567,7 @@ impl<T: Transport> Worker<T> {
                 let changed =
                     self.shared.lock().set_health(health, |b| registered.get(b).is_none_or(|at| *at < polled));
                 let waiting = self.shared.lock().waiting(now);
-                self.poll_at = now.plus(if waiting || !self.writes.is_empty() { POLL_SOON } else { POLL });
+                self.poll_at = together(now, if waiting || !self.writes.is_empty() { POLL_SOON } else { POLL });
                 if changed {
                     (self.tell)();
                 }
@@ -594,6 +597,12 @@ async fn read<T: Transport>(engine: &Engine<Tencent<T>>, id: &str, uid: &str) ->
         }
     }
     Ok(found)
+}
+
+/// The next time at which all workers ask, so that a call asks for many load balancers.
+fn together(now: Time, every: Duration) -> Time {
+    let step = u64::try_from(every.as_millis()).unwrap_or(u64::MAX).max(1);
+    Time((now.0 / step + 1).saturating_mul(step))
 }
 
 /// When an item that failed is tried again, if the engine does not say.

@@ -1,7 +1,10 @@
 //! What a Tencent CLB does not take is said, by field, value and what is allowed; the other listener goes on.
 
 use super::*;
-use crate::api::{SecretRef, TencentClass};
+use crate::{
+    api::{SecretRef, TencentClass},
+    model::Tls,
+};
 
 fn clb() -> MemoryCluster {
     let mut class = class("public");
@@ -105,6 +108,17 @@ fn what_the_object_as_a_whole_may_not_ask_for() {
     says(&resolved, None, Reason::Invalid, &["spec.loadBalancer.id", "no cloud's"]);
     let resolved = fresh(spec(json!({"scheme": "Internal"})), &cluster());
     says(&resolved, None, Reason::Invalid, &["spec.loadBalancer.scheme"]);
+}
+
+#[test]
+fn a_certificate_by_its_id_is_a_clouds() {
+    let tls = || with(1, json!({"protocol": "TLS", "tls": {"certificateId": "abcd1234"}}));
+    let resolved = good(tls(), &clb());
+    assert_eq!(resolved.desired.listeners["b"].tls, Some(Tls::Stored("abcd1234".into())));
+    let resolved = fresh(tls(), &cluster());
+    says(&resolved, Some("b"), Reason::Invalid, &["spec.listeners[1].tls.certificateId", "abcd1234", "secretNames"]);
+    let both = with(1, json!({"protocol": "TLS", "tls": {"certificateId": "abcd1234", "secretNames": ["x"]}}));
+    says(&fresh(both, &clb()), Some("b"), Reason::Invalid, &["spec.listeners[1].tls.certificateId", "one of them"]);
 }
 
 #[test]

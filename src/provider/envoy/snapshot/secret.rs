@@ -11,7 +11,7 @@ use crate::model::{Certificate, ListenerConfig, ObjectKey, Tls};
 pub(super) fn certificates(listener: &ListenerConfig) -> &[Certificate] {
     match &listener.tls {
         Some(Tls::Terminate(certificates)) => certificates,
-        Some(Tls::Passthrough) | None => &[],
+        Some(Tls::Passthrough | Tls::Stored(_)) | None => &[],
     }
 }
 
