@@ -17,6 +17,7 @@ const PURE: &[&str] = &[
     "provider/tencent/limits",
     "provider/tencent/names",
     "provider/tencent/ops",
+    "provider/tencent/quota",
     "provider/tencent/replies",
     "provider/tencent/shape",
     "provider/tencent/sign",

@@ -40,9 +40,9 @@ use super::{HumanDuration, PortRef, status::DirectLoadBalancerStatus};
 #[x_kube(
     validation = Rule::new("has(self.className) == has(oldSelf.className)").message("className is immutable: it can neither be added nor removed later"),
     validation = Rule::new("!(has(self.target) && has(self.targets))").message("give either target or targets, not both"),
-    validation = Rule::new("has(self.target) || has(self.targets) || self.listeners.all(l, has(l.target) || has(l.targets))").message("give a target: in spec, or in every listener"),
+    validation = Rule::new("has(self.target) || has(self.targets) || self.listeners.all(l, has(l.target) || has(l.targets) || has(l.redirect))").message("give a target: in spec, or in every listener without redirect"),
     validation = Rule::new("!has(self.targets) || self.targets.filter(t, t.weight > 0).size() <= 1 || self.listeners.all(l, l.protocol != 'UDP' || has(l.target) || has(l.targets))").message("a UDP listener sends to one target: give at most one a weight above 0"),
-    validation = Rule::new("self.listeners.all(a, self.listeners.exists_one(b, a.port == b.port && (a.protocol == 'UDP') == (b.protocol == 'UDP')))").message("two listeners have the same port and transport protocol")
+    validation = Rule::new("self.listeners.all(a, self.listeners.exists_one(b, a.port == b.port && (a.protocol in ['UDP', 'QUIC']) == (b.protocol in ['UDP', 'QUIC'])))").message("two listeners have the same port and transport protocol")
 )]
 pub struct DirectLoadBalancerSpec {
     /// The `DirectLoadBalancerClass`; absent: the default class. Immutable.
@@ -290,7 +290,11 @@ fn default_weight() -> i32 {
     validation = Rule::new("!has(self.rules) || self.protocol in ['HTTP', 'HTTPS']").message("rules need protocol HTTP or HTTPS"),
     validation = Rule::new("self.protocol != 'HTTPS' || (has(self.tls) && self.tls.mode == 'Terminate')").message("protocol HTTPS needs tls with mode Terminate"),
     validation = Rule::new("self.protocol != 'TLS' || has(self.tls)").message("protocol TLS needs tls"),
-    validation = Rule::new("self.protocol in ['HTTPS', 'TLS'] || !has(self.tls)").message("tls needs protocol HTTPS or TLS"),
+    validation = Rule::new("self.protocol != 'QUIC' || (has(self.tls) && self.tls.mode == 'Terminate')").message("protocol QUIC needs tls with mode Terminate"),
+    validation = Rule::new("self.protocol in ['HTTPS', 'TLS', 'QUIC'] || !has(self.tls)").message("tls needs protocol HTTPS, TLS or QUIC"),
+    validation = Rule::new("!has(self.redirect) || self.protocol in ['HTTP', 'HTTPS']").message("redirect needs protocol HTTP or HTTPS"),
+    validation = Rule::new("!has(self.redirect) || !(has(self.target) || has(self.targets))").message("give either redirect or targets, not both"),
+    validation = Rule::new("!has(self.redirect) || self.redirect.listener != self.name").message("redirect leads to the listener itself"),
     validation = Rule::new("!(has(self.target) && has(self.targets))").message("give either target or targets, not both"),
     validation = Rule::new("!has(self.sessionAffinity) || self.sessionAffinity.type != 'Cookie' || self.protocol in ['HTTP', 'HTTPS']").message("session affinity by cookie needs protocol HTTP or HTTPS"),
     validation = Rule::new("self.protocol != 'UDP' || !has(self.targets) || self.targets.filter(t, t.weight > 0).size() <= 1").message("a UDP listener sends to one target: give at most one a weight above 0"),
@@ -337,6 +341,12 @@ pub struct Listener {
     #[garde(dive)]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub targets: Option<Vec<WeightedTarget>>,
+
+    /// Sends clients to another listener, such as from HTTP to HTTPS, instead of to targets; for HTTP and HTTPS. Rules
+    /// come first. On a Tencent CLB a host that no rule of either listener names is sent to the CLB's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(dive)]
+    pub redirect: Option<Redirect>,
 
     /// Requests by host and path to other targets; for HTTP and HTTPS. The most specific rule wins: exact host
     /// before wildcard before any host, exact path before the longest prefix.
@@ -386,6 +396,8 @@ pub enum Protocol {
     TLS,
     HTTP,
     HTTPS,
+    /// QUIC that the load balancer ends, towards Pods that speak TCP; of a Tencent CLB only.
+    QUIC,
 }
 
 impl Protocol {
@@ -398,7 +410,13 @@ impl Protocol {
             Self::TLS => "TLS",
             Self::HTTP => "HTTP",
             Self::HTTPS => "HTTPS",
+            Self::QUIC => "QUIC",
         }
+    }
+    /// Whether its port is one of UDP.
+    #[must_use]
+    pub const fn over_udp(self) -> bool {
+        matches!(self, Self::UDP | Self::QUIC)
     }
     /// Whether requests (not only connections) are balanced.
     #[must_use]
@@ -458,7 +476,7 @@ pub enum TlsMode {
 #[serde(rename_all = "camelCase")]
 #[garde(allow_unvalidated)]
 #[x_kube(
-    validation = Rule::new("has(self.target) != has(self.targets)").message("give either target or targets")
+    validation = Rule::new("[has(self.target), has(self.targets), has(self.redirect)].exists_one(x, x)").message("give one of target, targets and redirect")
 )]
 pub struct ListenerRule {
     /// A host name, `*.example.com` for all its sub-domains, or `*` for any. Without scheme and port.
@@ -487,6 +505,10 @@ pub struct ListenerRule {
     #[garde(dive)]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
     pub targets: Option<Vec<WeightedTarget>>,
+    /// Sends clients to another listener instead of to targets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(dive)]
+    pub redirect: Option<Redirect>,
     /// The Pods' port; absent: the listener's `targetPort`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(inner(custom(super::validate::port_ref)))]
@@ -495,6 +517,25 @@ pub struct ListenerRule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[garde(dive)]
     pub health_check: Option<HealthCheckSpec>,
+}
+
+/// Sends clients to the same host and path at another listener.
+#[derive(KubeSchema, Validate, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[garde(allow_unvalidated)]
+pub struct Redirect {
+    /// A listener of this object with protocol HTTP or HTTPS, which redirects nothing itself.
+    #[schemars(length(min = 1, max = 63))]
+    pub listener: String,
+    /// The status of the answer: 301 (moved for good), 302 (for now), or 307 (for now, with the same method).
+    #[serde(default = "moved")]
+    #[garde(custom(super::validate::redirect_status))]
+    #[x_kube(validation = Rule::new("self in [301, 302, 307]").message("must be 301, 302 or 307"))]
+    pub status_code: i32,
+}
+
+const fn moved() -> i32 {
+    301
 }
 
 fn any_host() -> String {

@@ -21,8 +21,8 @@ pub use duration::HumanDuration;
 pub use load_balancer::{
     AffinityKind, DeletionPolicy, DirectLoadBalancer, DirectLoadBalancerSpec, DrainSpec, HealthCheckKind,
     HealthCheckSpec, Listener, ListenerRule, ListenerTls, LoadBalancerSpec, Mode, PathType, PreStop, Protocol,
-    ProxyProtocol, ReadinessGate, Scheduler, Scheme, ServiceRef, SessionAffinity, Target, TargetProtocol, TlsMode,
-    WeightedTarget, WorkloadKind, WorkloadRef,
+    ProxyProtocol, ReadinessGate, Redirect, Scheduler, Scheme, ServiceRef, SessionAffinity, Target, TargetProtocol,
+    TlsMode, WeightedTarget, WorkloadKind, WorkloadRef,
 };
 pub use port::PortRef;
 pub use status::{

@@ -93,8 +93,8 @@ fn across_fields(spec: &DirectLoadBalancerSpec, out: &mut Vec<Violation>) {
                 &format!("\"{}\" is also the name of spec.listeners[{first}]: names must be unique", l.name),
             );
         }
-        if let Some(first) = ports.insert((l.port, l.protocol == Protocol::UDP), i) {
-            let transport = if l.protocol == Protocol::UDP { "UDP" } else { "TCP" };
+        if let Some(first) = ports.insert((l.port, l.protocol.over_udp()), i) {
+            let transport = if l.protocol.over_udp() { "UDP" } else { "TCP" };
             push(
                 out,
                 &format!("{at}.port"),
@@ -105,13 +105,45 @@ fn across_fields(spec: &DirectLoadBalancerSpec, out: &mut Vec<Violation>) {
                 ),
             );
         }
-        if spec.target.is_none() && spec.targets.is_none() && l.target.is_none() && l.targets.is_none() {
+        let none = spec.target.is_none() && spec.targets.is_none() && l.target.is_none() && l.targets.is_none();
+        if none && l.redirect.is_none() {
             push(out, &format!("{at}.target"), me, "missing: give a target here or in spec");
         }
         if l.protocol == Protocol::UDP {
             one_for_udp(spec, l, &at, out);
         }
         listener(l, &at, out);
+        redirects(spec, l, &at, out);
+    }
+}
+
+fn redirects(spec: &DirectLoadBalancerSpec, l: &Listener, at: &str, out: &mut Vec<Violation>) {
+    let me = Some(l.name.as_str());
+    if l.redirect.is_some() {
+        if !l.protocol.is_http() {
+            let text = format!("given with protocol {}: it needs HTTP or HTTPS", l.protocol.as_str());
+            push(out, &format!("{at}.redirect"), me, &text);
+        }
+        if l.target.is_some() || l.targets.is_some() {
+            push(out, &format!("{at}.redirect"), me, "given with targets: give one of them");
+        }
+    }
+    let of_rules = l.rules.iter().flatten().enumerate();
+    let of_rules = of_rules.filter_map(|(i, r)| Some((format!("{at}.rules[{i}]"), r.redirect.as_ref()?)));
+    for (at, redirect) in l.redirect.iter().map(|r| (at.to_owned(), r)).chain(of_rules) {
+        let wanted = &redirect.listener;
+        let text = match spec.listeners.iter().find(|t| t.name == *wanted) {
+            _ if *wanted == l.name => format!("\"{wanted}\" is the listener itself: name another one"),
+            None => format!("\"{wanted}\" is no listener of this object: name one with protocol HTTP or HTTPS"),
+            Some(t) if !t.protocol.is_http() => {
+                format!("\"{wanted}\" has protocol {}: name one with HTTP or HTTPS", t.protocol.as_str())
+            }
+            Some(t) if t.redirect.is_some() || t.rules.iter().flatten().any(|r| r.redirect.is_some()) => {
+                format!("\"{wanted}\" redirects clients itself: name one that does not")
+            }
+            Some(_) => continue,
+        };
+        push(out, &format!("{at}.redirect.listener"), me, &text);
     }
 }
 
@@ -144,11 +176,16 @@ fn listener(l: &Listener, at: &str, out: &mut Vec<Violation>) {
         );
     }
     match (&l.tls, l.protocol) {
-        (None, Protocol::HTTPS | Protocol::TLS) => {
+        (None, Protocol::HTTPS | Protocol::TLS | Protocol::QUIC) => {
             push(out, &format!("{at}.tls"), me, &format!("missing: protocol {protocol} needs it"))
         }
         (Some(_), Protocol::TCP | Protocol::UDP | Protocol::HTTP) => {
-            push(out, &format!("{at}.tls"), me, &format!("given with protocol {protocol}: it needs HTTPS or TLS"));
+            push(
+                out,
+                &format!("{at}.tls"),
+                me,
+                &format!("given with protocol {protocol}: it needs HTTPS, TLS or QUIC"),
+            );
         }
         (Some(tls), _) => match (tls.mode, tls.secret_names.is_some() || tls.certificate_id.is_some()) {
             (TlsMode::Terminate, false) => {
@@ -163,13 +200,9 @@ fn listener(l: &Listener, at: &str, out: &mut Vec<Violation>) {
                 me,
                 "given with mode Passthrough: the Pod holds the certificate",
             ),
-            (TlsMode::Passthrough, false) if l.protocol == Protocol::HTTPS => {
-                push(
-                    out,
-                    &format!("{at}.tls.mode"),
-                    me,
-                    "Passthrough with protocol HTTPS: use protocol TLS, or mode Terminate",
-                );
+            (TlsMode::Passthrough, false) if l.protocol != Protocol::TLS => {
+                let text = format!("Passthrough with protocol {protocol}: use protocol TLS, or mode Terminate");
+                push(out, &format!("{at}.tls.mode"), me, &text);
             }
             _ => {}
         },
@@ -224,8 +257,8 @@ fn listener(l: &Listener, at: &str, out: &mut Vec<Violation>) {
                 ),
             );
         }
-        if r.target.is_some() == r.targets.is_some() {
-            push(out, &format!("{at}.target"), me, "give exactly one of target and targets");
+        if [r.target.is_some(), r.targets.is_some(), r.redirect.is_some()].iter().filter(|given| **given).count() != 1 {
+            push(out, &format!("{at}.target"), me, "give exactly one of target, targets and redirect");
         }
         targets(r.target.as_ref(), r.targets.as_deref(), &at, me, out);
         if let Some(hc) = &r.health_check {
@@ -310,6 +343,13 @@ pub(crate) fn interval(value: &HumanDuration, (): &()) -> garde::Result {
 }
 pub(crate) fn slow_start(value: &HumanDuration, (): &()) -> garde::Result {
     between(value, Duration::from_secs(1), Duration::from_secs(900))
+}
+
+pub(crate) fn redirect_status(value: &i32, (): &()) -> garde::Result {
+    if [301, 302, 307].contains(value) {
+        return Ok(());
+    }
+    Err(garde::Error::new(format!("{value} is no status of a redirect: use 301, 302 or 307")))
 }
 
 pub(crate) fn rate(value: &i32, (): &()) -> garde::Result {

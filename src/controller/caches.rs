@@ -26,7 +26,7 @@ use crate::{
     api::{DirectLoadBalancer, DirectLoadBalancerClass, DrainSpec, WorkloadKind},
     gate::{inject::InjectSource, webhook::WebhookSource},
     model::ObjectKey,
-    resolve::{Cluster, Workload, class_of},
+    resolve::{self, Cluster, Workload, class_of},
 };
 
 /// The watched form of the users' objects: one that does not deserialise is an error of its own, and no obstacle to the rest.
@@ -229,7 +229,12 @@ where
 
 /// Of a Pod, what membership, ports and gates need.
 fn trim_pod(pod: &mut Pod) {
-    pod.metadata.annotations = None;
+    let networks = |k: &String, _: &mut String| [resolve::NETWORKS, resolve::NETWORKS_STATUS].contains(&k.as_str());
+    pod.metadata.annotations = pod.metadata.annotations.take().map(|mut all| {
+        all.retain(networks);
+        all
+    });
+    pod.metadata.annotations.take_if(|all| all.is_empty());
     if let Some(spec) = &mut pod.spec {
         for c in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
             *c = k8s_openapi::api::core::v1::Container {

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt as _;
 
 use super::{caches::Caches, context::Context, reconcile::Stage, revisions};
@@ -15,8 +15,10 @@ use crate::{
     gate::inject,
     model::{ObjectKey, Observed, Plan, Time},
     plan::plan,
-    provider::tencent::{self, Credentials, Endpoint, Goal, LIMITS, NewLoadBalancer, Report, Tag, TencentProvider},
-    resolve::{self, Input, Resolved},
+    provider::tencent::{
+        self, Credentials, Endpoint, Goal, LIMITS, NewLoadBalancer, Report, Tag, TencentProvider, Trouble,
+    },
+    resolve::{self, Cluster as _, Input, Resolved},
     status::{Cloud, CloudTrouble},
 };
 
@@ -102,7 +104,7 @@ pub(crate) fn stages(
     let ungated = resolved.ungated.iter().cloned().collect();
     let portless = resolved.portless.iter().cloned().collect();
     let injection = inject::status(object, key, &ctx.caches);
-    let cloud = Some(facts(object, report, troubles));
+    let cloud = Some(facts(object, report, troubles, &ctx.caches.pods(&key.namespace)));
     Stage {
         resolved,
         in_force,
@@ -198,14 +200,26 @@ fn goal(key: &ObjectKey, object: &DirectLoadBalancer, tencent: &TencentClass, cl
     Goal { uid, cluster, adopt, known, new, security_groups, enforce, deleting }
 }
 
+/// Why the cloud refuses a target, as far as its Pod tells.
+fn refused(trouble: &Trouble, pods: &[Arc<Pod>]) -> Option<String> {
+    let ip = trouble.address.filter(|_| trouble.reason() == Reason::CloudRejected)?.to_string();
+    let has = |p: &&Arc<Pod>| p.status.as_ref().and_then(|s| s.pod_ip.as_ref()) == Some(&ip);
+    pods.iter().find(has).and_then(|p| resolve::out_of_reach(p))
+}
+
 /// What status shows of it.
-fn facts(object: &DirectLoadBalancer, report: Report, mut troubles: Vec<CloudTrouble>) -> Cloud {
+fn facts(object: &DirectLoadBalancer, report: Report, mut troubles: Vec<CloudTrouble>, pods: &[Arc<Pod>]) -> Cloud {
     let known = object.status.as_ref().map(|s| s.load_balancer.id.clone()).unwrap_or_default();
     troubles.extend(report.troubles.iter().map(|t| CloudTrouble {
         listener: t.listener.clone(),
         target: t.target,
         reason: t.reason(),
-        message: format!("{}: {}", t.what, t.message),
+        message: format!(
+            "{}: {}{}",
+            t.what,
+            t.message,
+            refused(t, pods).map(|p| format!(" ({p})")).unwrap_or_default()
+        ),
     }));
     let id = if report.id.is_empty() && !report.looked { known } else { report.id };
     Cloud {

@@ -178,9 +178,15 @@ async fn write_status(
         let n = next.plan.holds.iter().filter(|h| h.reason == reason.as_str()).count();
         ctx.metrics.held(&key.namespace, &key.name, reason.as_str(), n);
     }
+    let count = |reasons: &mut dyn Iterator<Item = Reason>| {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        reasons.for_each(|r| *counts.entry(r.as_str()).or_default() += 1);
+        counts
+    };
+    let problems = count(&mut stage.resolved.desired.problems.iter().map(|p| p.reason));
+    ctx.metrics.spec_problems(&key.namespace, &key.name, &problems);
     if let Some(cloud) = &stage.cloud {
-        let mut troubles: BTreeMap<&str, usize> = BTreeMap::new();
-        cloud.troubles.iter().for_each(|t| *troubles.entry(t.reason.as_str()).or_default() += 1);
+        let troubles = count(&mut cloud.troubles.iter().map(|t| t.reason));
         ctx.metrics.cloud_troubles(&key.namespace, &key.name, &troubles);
     }
     if object.status.as_ref() == Some(&next) {

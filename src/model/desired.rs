@@ -117,13 +117,15 @@ pub struct RouteTable {
     pub rules: Vec<RouteRule>,
     /// Where everything else goes; empty only if the listener's default has no target.
     pub default: Vec<WeightedGroup>,
+    /// Where the clients of everything else are sent, instead of to a target.
+    pub redirect: Option<Redirect>,
 }
 
 impl RouteTable {
     /// A table of these rules, in whatever order.
     #[must_use]
     pub fn new(rules: Vec<RouteRule>, default: Vec<WeightedGroup>) -> Self {
-        let mut table = Self { rules, default };
+        let mut table = Self { rules, default, redirect: None };
         table.sort();
         table
     }
@@ -132,6 +134,11 @@ impl RouteTable {
     /// host exact paths, then prefixes from the longest.
     pub fn sort(&mut self) {
         self.rules.sort_by(|a, b| a.specificity().cmp(&b.specificity()));
+    }
+
+    /// Every redirect of the table.
+    pub fn redirects(&self) -> impl Iterator<Item = &Redirect> {
+        self.rules.iter().filter_map(|r| r.redirect.as_ref()).chain(&self.redirect)
     }
 
     /// Every group that the table sends to.
@@ -151,6 +158,21 @@ pub struct RouteRule {
     pub exact: bool,
     /// Where they go.
     pub groups: Vec<WeightedGroup>,
+    /// Where their clients are sent, instead of to a target.
+    pub redirect: Option<Redirect>,
+}
+
+/// Sends clients to the same host and path at another listener of the object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// The other listener's name.
+    pub listener: String,
+    /// Its port.
+    pub port: u16,
+    /// Whether it speaks HTTPS.
+    pub https: bool,
+    /// 301, 302 or 307.
+    pub status: u16,
 }
 
 impl RouteRule {
@@ -354,7 +376,8 @@ mod tests {
             ("*.example.com", "*", false),
             ("a.example.com", "*.example.com", false),
         ] {
-            let rule = RouteRule { host: rule.into(), path: "/".into(), exact: false, groups: Vec::new() };
+            let rule =
+                RouteRule { host: rule.into(), path: "/".into(), exact: false, groups: Vec::new(), redirect: None };
             assert_eq!(rule.covers(host), want, "{} covers {host}", rule.host);
         }
     }

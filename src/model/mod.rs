@@ -11,7 +11,7 @@ mod plan;
 pub use address::{AddressPool, PoolRange};
 pub use desired::{
     AccessLog, Affinity, Certificate, Departed, Desired, DesiredTarget, Group, HealthCheck, HealthProbe,
-    ListenerConfig, Problem, RouteRule, RouteTable, TargetState, Tls, WeightedGroup,
+    ListenerConfig, Problem, Redirect, RouteRule, RouteTable, TargetState, Tls, WeightedGroup,
 };
 pub use ids::{GroupId, ObjectKey, TargetId, short_hash};
 pub use observed::{Health, Limits, Observed, ObservedGroup, ObservedTarget};

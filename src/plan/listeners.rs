@@ -50,7 +50,9 @@ fn not_serving(
     let serves = |id: &GroupId| after.groups.get(id).is_some_and(|g| group_serves(g, desired.groups.get(id)));
     let had = |id: &GroupId| current.routes.groups().any(|g| g.group == *id && g.weight > 0);
     let checked = |id: &GroupId| limits.checks_unrouted || current.routes.groups().any(|g| g.group.rule == id.rule);
-    let anything_serves = current.routes.groups().any(|g| g.weight > 0 && serves(&g.group));
+    // A redirect needs no target.
+    let redirects = current.routes.redirects().next().is_some();
+    let anything_serves = redirects || current.routes.groups().any(|g| g.weight > 0 && serves(&g.group));
     if !anything_serves {
         return None;
     }

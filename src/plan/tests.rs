@@ -14,7 +14,8 @@ use crate::{
     api::{Protocol, Scheduler, TargetProtocol},
     model::{
         AccessLog, Departed, Desired, DesiredTarget, Group, GroupId, Health, HealthCheck, HealthProbe, HoldReason,
-        Limits, ListenerConfig, ObjectKey, Observed, RouteTable, Step, TargetId, TargetState, Time, WeightedGroup,
+        Limits, ListenerConfig, ObjectKey, Observed, Redirect, RouteTable, Step, TargetId, TargetState, Time,
+        WeightedGroup,
     },
 };
 
@@ -65,6 +66,7 @@ fn listener(groups: &[(&str, u32)]) -> ListenerConfig {
         routes: RouteTable {
             rules: vec![],
             default: groups.iter().map(|(n, w)| WeightedGroup { group: group_id(n), weight: *w }).collect(),
+            redirect: None,
         },
         affinity: None,
         access_log: AccessLog::Off,
@@ -122,6 +124,27 @@ fn serving() -> (Desired, Observed) {
     run(&d, &mut o, NOW);
     all_healthy(&mut o);
     (d, o)
+}
+
+/// A redirect serves by itself: it goes at once for nothing, and comes at once in the place of targets, which drain.
+#[test]
+fn a_redirect_stays_until_what_comes_instead_serves() {
+    let (with_targets, serving) = serving();
+    let mut redirecting = desired(&[], vec![]);
+    let to = Redirect { listener: "https".into(), port: 443, https: true, status: 301 };
+    redirecting.listeners.get_mut("http").unwrap().routes.redirect = Some(to);
+    let mut o = serving;
+    run(&redirecting, &mut o, NOW);
+    assert!(o.listeners["http"].routes.redirect.is_some());
+    assert!(o.groups.values().flat_map(|g| g.targets.values()).all(|t| t.draining_since.is_some()), "{o:?}");
+
+    let mut o = Observed::default();
+    run(&redirecting, &mut o, NOW);
+    run(&with_targets, &mut o, NOW);
+    assert!(o.listeners["http"].routes.redirect.is_some(), "no target serves yet");
+    all_healthy(&mut o);
+    run(&with_targets, &mut o, NOW);
+    assert!(o.listeners["http"].routes.redirect.is_none());
 }
 
 /// The golden plans: each scenario as text, compared with the file of its name. `UPDATE_GOLDEN=1` writes them anew.

@@ -147,7 +147,7 @@ impl PortKey {
     /// The port that a listener of this protocol takes.
     #[must_use]
     pub fn new(port: u16, protocol: Protocol) -> Self {
-        Self { port, udp: protocol == Protocol::UDP }
+        Self { port, udp: protocol.over_udp() }
     }
 }
 

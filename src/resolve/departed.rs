@@ -7,7 +7,7 @@ use std::{
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::{Cluster, pods};
+use super::{Cluster, pods, tke};
 use crate::model::{Departed, Desired, Observed, TargetId};
 
 /// The reason for each target in force that is in no group of `desired`. A target of a frozen listener
@@ -31,7 +31,8 @@ fn reason(target: &TargetId, cluster: &dyn Cluster, pod: Option<&Arc<Pod>>) -> D
     };
     let addresses = pods::addresses(pod);
     // A Pod whose sandbox was made anew has another address; nothing of it is left at the old one.
-    if pods::ended(pod) || (!addresses.is_empty() && !addresses.contains(&target.ip)) {
+    let has = addresses.contains(&target.ip) || tke::vpc_addresses(pod).contains(&target.ip);
+    if pods::ended(pod) || (!addresses.is_empty() && !has) {
         Departed::Dead
     } else if pod.metadata.deletion_timestamp.is_some() {
         Departed::Terminating

@@ -15,15 +15,16 @@ use super::{
     pods,
     routes::rule_id,
     select::{self, Port},
+    tke,
 };
 use crate::{
     api::{
-        AffinityKind, DirectLoadBalancerClass, DirectLoadBalancerSpec, HealthCheckSpec, Listener, PathType, PortRef,
-        Reason, Target, TlsMode, WeightedTarget,
+        self, AffinityKind, DirectLoadBalancerClass, DirectLoadBalancerSpec, HealthCheckSpec, Listener, PathType,
+        PortRef, Protocol, Reason, Target, TlsMode, WeightedTarget,
     },
     model::{
-        AccessLog, Affinity, DesiredTarget, Group, GroupId, ListenerConfig, Observed, Problem, RouteRule, RouteTable,
-        TargetId, Time, Tls, WeightedGroup,
+        AccessLog, Affinity, DesiredTarget, Group, GroupId, ListenerConfig, Observed, Problem, Redirect, RouteRule,
+        RouteTable, TargetId, Time, Tls, WeightedGroup,
     },
 };
 
@@ -105,9 +106,14 @@ pub(super) fn resolve(
         );
         return Err(builder.problems);
     };
+    if listener.protocol == Protocol::QUIC && ctx.class.is_some_and(|c| c.spec.tencent.is_none()) {
+        let text = "QUIC needs a class of Tencent: use HTTPS, TLS or UDP";
+        builder.refuse(Reason::Invalid, &format!("{at}.protocol"), text);
+    }
     let tls = builder.tls(&at);
     let own = given(&at, listener.target.as_ref(), listener.targets.as_deref());
-    let list = if own.is_empty() { given("spec", spec.target.as_ref(), spec.targets.as_deref()) } else { own };
+    let inherits = own.is_empty() && listener.redirect.is_none();
+    let list = if inherits { given("spec", spec.target.as_ref(), spec.targets.as_deref()) } else { own };
     let default = builder.targets(
         port,
         None,
@@ -136,7 +142,8 @@ pub(super) fn resolve(
             },
         );
         let exact = rule.path_type == PathType::Exact;
-        rules.push(RouteRule { host: rule.host.clone(), path: rule.path.clone(), exact, groups });
+        let redirect = rule.redirect.as_ref().and_then(|r| redirect(spec, r));
+        rules.push(RouteRule { host: rule.host.clone(), path: rule.path.clone(), exact, groups, redirect });
     }
     if !builder.problems.is_empty() {
         return Err(builder.problems);
@@ -147,11 +154,25 @@ pub(super) fn resolve(
         address: ctx.address,
         port,
         tls,
-        routes: RouteTable::new(rules, default),
+        routes: RouteTable {
+            redirect: listener.redirect.as_ref().and_then(|r| redirect(spec, r)),
+            ..RouteTable::new(rules, default)
+        },
         affinity: builder.affinity,
         access_log: if listener.access_log { AccessLog::Stdout } else { AccessLog::Off },
     };
     Ok(Resolved { config, groups: builder.groups, members: builder.members })
+}
+
+/// What a redirect leads to; validation has seen that it is there.
+fn redirect(spec: &DirectLoadBalancerSpec, redirect: &api::Redirect) -> Option<Redirect> {
+    let to = spec.listeners.iter().find(|l| l.name == redirect.listener)?;
+    Some(Redirect {
+        listener: to.name.clone(),
+        port: pods::port_number(to.port)?,
+        https: to.protocol == Protocol::HTTPS,
+        status: u16::try_from(redirect.status_code).ok()?,
+    })
 }
 
 fn affinity(listener: &Listener) -> Option<Affinity> {
@@ -189,7 +210,7 @@ impl Builder<'_> {
     }
 
     fn udp(&self) -> bool {
-        self.listener.protocol == crate::api::Protocol::UDP
+        self.listener.protocol == Protocol::UDP
     }
 
     fn tls(&mut self, at: &str) -> Option<Tls> {
@@ -338,7 +359,10 @@ impl Builder<'_> {
             let number = port.of(pod, udp);
             let health_port = check.port_name.as_ref().map(|name| pods::named_port(pod, name, HEALTH_OVER_UDP));
             let portless = number.is_none() || health_port == Some(None);
-            let address = pods::addresses(pod).first().copied();
+            // A cloud's load balancer is in the cloud's network.
+            let tencent = self.ctx.class.is_some_and(|c| c.spec.tencent.is_some());
+            let routed = tencent.then(|| tke::vpc_addresses(pod).first().copied()).flatten();
+            let address = routed.or_else(|| pods::addresses(pod).first().copied());
             let target = match (number, address) {
                 (Some(port), Some(ip)) if !portless => {
                     let target = TargetId { uid: uid.into(), ip, port };

@@ -105,7 +105,7 @@ fn reach(field: &str) -> Reach {
 
 /// The listeners that use the object's targets.
 fn inheriting(spec: &DirectLoadBalancerSpec) -> impl Iterator<Item = String> {
-    let inherits = |l: &&Listener| l.target.is_none() && l.targets.is_none();
+    let inherits = |l: &&Listener| l.target.is_none() && l.targets.is_none() && l.redirect.is_none();
     spec.listeners.iter().filter(inherits).map(|l| l.name.clone())
 }
 

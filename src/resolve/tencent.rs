@@ -71,7 +71,7 @@ pub(super) fn listener(
         let rule = |r: &crate::api::ListenerRule| Some(rule_id(r)) == id.rule;
         let own = spec.rules.iter().flatten().position(|r| rule(r) && r.health_check.is_some());
         let at = own.map_or_else(|| format!("{at}.healthCheck"), |i| format!("{at}.rules[{i}].healthCheck"));
-        check.health(&at, config.protocol, group);
+        check.health(&at, config, group);
     }
     check.problems
 }
@@ -133,6 +133,10 @@ impl Check<'_> {
                 let text = "SourceAddress needs TCP, UDP or TLS with mode Passthrough on a Tencent CLB";
                 self.refuse(&format!("{at}.sessionAffinity.type"), text);
             }
+            Some(Affinity::SourceAddress) if config.protocol == Protocol::QUIC => {
+                let text = "SourceAddress needs TCP, UDP or TLS with mode Passthrough on a Tencent CLB";
+                self.refuse(&format!("{at}.sessionAffinity.type"), text);
+            }
             Some(Affinity::Cookie { ttl: Some(ttl), .. }) if !(30..=86400).contains(&ttl.as_secs()) => {
                 let text = format!("{} is out of a Tencent CLB's range: 30s to 1day", humantime::format_duration(*ttl));
                 self.refuse(&format!("{at}.sessionAffinity.ttl"), &text);
@@ -152,12 +156,12 @@ impl Check<'_> {
         }
     }
 
-    fn health(&mut self, at: &str, protocol: Protocol, group: &Group) {
+    fn health(&mut self, at: &str, config: &ListenerConfig, group: &Group) {
         let check: &HealthCheck = &group.health_check;
         if check.probe == HealthProbe::None {
             return;
         }
-        match (&check.probe, protocol) {
+        match (&check.probe, config.protocol) {
             (_, Protocol::UDP) => {
                 return self.refuse(at, "a UDP listener on a Tencent CLB is checked by ping alone: use type None");
             }
@@ -173,8 +177,9 @@ impl Check<'_> {
             _ => {}
         }
         let own_port = check.port.is_some() || group.targets.values().any(|t| t.health_port.is_some());
-        if own_port && protocol.is_http() {
-            self.refuse(&format!("{at}.port"), "a Tencent CLB checks the target port of HTTP and HTTPS listeners");
+        if own_port && (config.protocol.is_http() || matches!(config.tls, Some(Tls::Terminate(_) | Tls::Stored(_)))) {
+            let text = "a Tencent CLB checks another port than the target's for TCP and UDP alone: leave it out";
+            self.refuse(&format!("{at}.port"), text);
         } else if group.targets.values().any(|t| t.health_port.is_some() && t.health_port != check.port) {
             self.refuse(&format!("{at}.port"), "a named port: a Tencent CLB takes one number for all Pods");
         }

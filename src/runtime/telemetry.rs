@@ -1,11 +1,14 @@
 //! Logs and metrics.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use super::args::LogFormat;
-use crate::sync::{Action, ErrorKind, Observer};
+use crate::{
+    api::Reason,
+    sync::{Action, ErrorKind, Observer},
+};
 
 /// Starts logging to standard error; `RUST_LOG` chooses what (default `info`).
 pub fn init_logs(format: LogFormat) {
@@ -41,6 +44,7 @@ struct Inner {
     cloud_calls: IntCounterVec,
     cloud_seconds: Histogram,
     cloud_troubles: IntGaugeVec,
+    spec_problems: IntGaugeVec,
 }
 
 impl Metrics {
@@ -104,6 +108,11 @@ impl Metrics {
                 &["action", "outcome"],
             )?,
             cloud_seconds: histogram("directlb_cloud_call_duration_seconds", "Duration of a call of a cloud's API.")?,
+            spec_problems: gauge(
+                "directlb_spec_problems",
+                "What is wrong with an object's spec, or with what it names, by reason.",
+                &["namespace", "name", "reason"],
+            )?,
             cloud_troubles: gauge(
                 "directlb_cloud_troubles",
                 "What goes wrong with an object's load balancer in the cloud now, by reason.",
@@ -146,14 +155,12 @@ impl Metrics {
         self.0.holds.with_label_values(&[namespace, name, reason]).set(int(n));
     }
     /// How much goes wrong with an object's load balancer, by reason; what is not named goes well.
-    pub fn cloud_troubles(&self, namespace: &str, name: &str, troubles: &std::collections::BTreeMap<&str, usize>) {
-        for reason in crate::api::Reason::ALL.iter().filter(|r| r.is_cloud()) {
-            let labels = [namespace, name, reason.as_str()];
-            match troubles.get(reason.as_str()) {
-                Some(n) => self.0.cloud_troubles.with_label_values(&labels).set(int(*n)),
-                None => _ = self.0.cloud_troubles.remove_label_values(&labels),
-            }
-        }
+    pub fn cloud_troubles(&self, namespace: &str, name: &str, troubles: &BTreeMap<&str, usize>) {
+        by_reason(&self.0.cloud_troubles, namespace, name, troubles, Reason::is_cloud);
+    }
+    /// How much is wrong with an object's spec, by reason; what is not named is right.
+    pub fn spec_problems(&self, namespace: &str, name: &str, problems: &BTreeMap<&str, usize>) {
+        by_reason(&self.0.spec_problems, namespace, name, problems, |r| !r.is_cloud());
     }
     /// An object's targets.
     pub fn targets(&self, namespace: &str, name: &str, counts: &crate::api::TargetCounts) {
@@ -175,7 +182,8 @@ impl Metrics {
         for reason in ["LastServingTarget", "MassRemoval", "ReplacementNotServing"] {
             let _ = self.0.holds.remove_label_values(&[namespace, name, reason]);
         }
-        self.cloud_troubles(namespace, name, &std::collections::BTreeMap::new());
+        self.cloud_troubles(namespace, name, &BTreeMap::new());
+        self.spec_problems(namespace, name, &BTreeMap::new());
     }
     /// A fleet's proxies in a state.
     pub fn proxies(&self, fleet: &str, state: &str, n: usize) {
@@ -200,6 +208,22 @@ impl Metrics {
     /// When a metric cannot be encoded: a programming error.
     pub fn encode(&self) -> Result<String, prometheus::Error> {
         TextEncoder::new().encode_to_string(&self.0.registry.gather())
+    }
+}
+
+fn by_reason(
+    gauge: &IntGaugeVec,
+    namespace: &str,
+    name: &str,
+    counts: &BTreeMap<&str, usize>,
+    among: impl Fn(Reason) -> bool,
+) {
+    for reason in Reason::ALL.iter().filter(|r| among(**r)) {
+        let labels = [namespace, name, reason.as_str()];
+        match counts.get(reason.as_str()) {
+            Some(n) => gauge.with_label_values(&labels).set(int(*n)),
+            None => _ = gauge.remove_label_values(&labels),
+        }
     }
 }
 

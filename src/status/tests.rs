@@ -88,7 +88,11 @@ impl World {
             address: None,
             port: 80,
             tls: None,
-            routes: RouteTable { rules: vec![], default: vec![WeightedGroup { group: id(), weight: 1 }] },
+            routes: RouteTable {
+                rules: vec![],
+                default: vec![WeightedGroup { group: id(), weight: 1 }],
+                redirect: None,
+            },
             affinity: None,
             access_log: AccessLog::Off,
         };

@@ -35,6 +35,31 @@ fn the_api_server_refuses_what_is_bad() {
             one("name: a, protocol: TCP, port: 80, rules: [{path: /a, target: {service: {name: x}}}]"),
             &["rules need protocol HTTP"],
         ),
+        (
+            "redirect of TCP",
+            one("name: a, protocol: TCP, port: 80, redirect: {listener: b}"),
+            &["redirect needs protocol HTTP"],
+        ),
+        ("redirect to itself", one("name: a, protocol: HTTP, port: 80, redirect: {listener: a}"), &["itself"]),
+        (
+            "redirect to nowhere",
+            one("name: a, protocol: HTTP, port: 80, redirect: {listener: b}"),
+            &["no listener of this object"],
+        ),
+        (
+            "redirect by another status",
+            one("name: a, protocol: HTTP, port: 80, redirect: {listener: b, statusCode: 308}"),
+            &["301, 302 or 307"],
+        ),
+        ("rule with redirect and target", rule("redirect: {listener: b}"), &["one of target, targets and redirect"]),
+        ("QUIC without certificate", one("name: a, protocol: QUIC, port: 443"), &["protocol QUIC needs tls"]),
+        (
+            "QUIC and UDP at one port",
+            listeners(
+                "  - {name: a, protocol: UDP, port: 443}\n  - {name: b, protocol: QUIC, port: 443, tls: {secretNames: [x]}}",
+            ),
+            &["same port"],
+        ),
         ("host with port", rule("host: \"shop.example.com:80\""), &["host"]),
         ("host with scheme", rule("host: \"http://shop.example.com\""), &["host"]),
         ("path without slash", rule("path: cart"), &["path"]),

@@ -34,6 +34,19 @@ fn shown(address: &str, port: u16, server_name: &str) -> String {
     String::from_utf8_lossy(&done.stdout).into_owned()
 }
 
+/// The status and the Location of an answer, which is not followed.
+fn location(address: &str, port: u16, host: &str, path: &str) -> String {
+    let netns = e2e::cluster().client_netns().map(|n| format!("nsenter --net=/var/run/netns/{n} ")).unwrap_or_default();
+    let python = format!(
+        "import http.client as h; c = h.HTTPConnection('{address}', {port}, timeout=5); \
+         c.request('GET', '{path}', headers={{'Host': '{host}'}}); r = c.getresponse(); \
+         print(r.status, r.getheader('Location'))"
+    );
+    let done = Command::new("sh").args(["-c", &format!("{netns}python3 -c \"{python}\"")]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8_lossy(&done.stdout).trim().to_owned()
+}
+
 #[test]
 fn tcp_udp_tls_http_https() {
     need_cluster!();
@@ -48,6 +61,13 @@ fn tcp_udp_tls_http_https() {
   listeners:
   - {{name: tcp, protocol: TCP, port: 9000, targetPort: tcp, {check}}}
   - {{name: udp, protocol: UDP, port: 9001, targetPort: udp}}
+  - name: moved
+    protocol: HTTP
+    port: 8090
+    redirect: {{listener: https, statusCode: 302}}
+    rules:
+    - {{path: /stay, targetPort: http, target: {{workload: {{kind: Deployment, name: echo}}}}, {check}}}
+    - {{path: /old, redirect: {{listener: http}}}}
   - {{name: http, protocol: HTTP, port: 80, targetPort: http, accessLog: true, {check}}}
   - {{name: h2c, protocol: HTTP, port: 81, targetPort: http, targetProtocol: HTTP2, {check}}}
   - {{name: grpc, protocol: HTTP, port: 90, targetPort: grpc, targetProtocol: HTTP2, healthCheck: {{type: GRPC, interval: 1s}}}}
@@ -65,6 +85,9 @@ fn tcp_udp_tls_http_https() {
     let seen = client::run(&["tcp", "--addr", &at(9000), "--n", "20", "--new-conn"]).ok();
     assert_eq!(seen.by_pod.len(), 2, "TCP {:?}", seen.by_pod);
     let _ = client::run(&["udp", "--addr", &at(9001), "--n", "20"]).ok();
+    assert_eq!(location(&a, 8090, "a.example", "/b?c=d"), "302 https://a.example:443/b?c=d");
+    assert_eq!(location(&a, 8090, "a.example", "/old/b"), "301 http://a.example:80/old/b");
+    let _ = client::run(&["http", "--url", &url("http", 8090, "/stay"), "--n", "20"]).ok();
     let seen = client::run(&["http", "--url", &url("http", 80, "/"), "--n", "20"]).ok();
     assert_eq!(seen.by_pod.len(), 2, "HTTP/1.1 {:?}", seen.by_pod);
     let _ = client::run(&["http", "--url", &url("http", 80, "/"), "--n", "20", "--http2"]).ok();

@@ -14,7 +14,7 @@ use directlb::{
     api::{Protocol, Scheduler},
     model::{
         AccessLog, Departed, Desired, DesiredTarget, Group, GroupId, Health, HealthCheck, HealthProbe, ListenerConfig,
-        ObjectKey, Observed, RouteRule, RouteTable, TargetId, TargetState, Time, WeightedGroup,
+        ObjectKey, Observed, Redirect, RouteRule, RouteTable, TargetId, TargetState, Time, WeightedGroup,
     },
     plan::plan,
     provider::tencent::{
@@ -79,15 +79,32 @@ pub(super) struct Listen {
     pub(super) pods: Vec<Pod>,
     pub(super) interval: u64,
     pub(super) certificate: Option<&'static str>,
+    /// To which listener clients are sent, and by which status.
+    pub(super) redirect: Option<(&'static str, u16)>,
 }
 
 impl Listen {
     pub(super) fn tcp(name: &'static str, port: u16, pods: &[u8]) -> Self {
         let pods = pods.iter().map(|n| Pod::new(*n)).collect();
-        Self { name, protocol: Protocol::TCP, port, rules: Vec::new(), pods, interval: 3, certificate: None }
+        Self {
+            name,
+            protocol: Protocol::TCP,
+            port,
+            rules: Vec::new(),
+            pods,
+            interval: 3,
+            certificate: None,
+            redirect: None,
+        }
     }
     pub(super) fn http(name: &'static str, port: u16, pods: &[u8]) -> Self {
         Self { protocol: Protocol::HTTP, ..Self::tcp(name, port, pods) }
+    }
+    pub(super) fn https(name: &'static str, port: u16, certificate: &'static str, pods: &[u8]) -> Self {
+        Self { protocol: Protocol::HTTPS, certificate: Some(certificate), ..Self::http(name, port, pods) }
+    }
+    pub(super) fn redirect(name: &'static str, port: u16, to: &'static str, status: u16) -> Self {
+        Self { redirect: Some((to, status)), ..Self::http(name, port, &[]) }
     }
     pub(super) fn rule(mut self, host: &'static str, path: &'static str, pods: &[u8]) -> Self {
         self.rules.push((host, path, pods.iter().map(|n| Pod::new(*n)).collect()));
@@ -347,12 +364,18 @@ impl World {
             desired.groups.insert(id.clone(), group);
             vec![WeightedGroup { group: id, weight: 1 }]
         };
-        let default = group(None, &listen.pods);
+        let default = if listen.redirect.is_some() { Vec::new() } else { group(None, &listen.pods) };
+        let redirect = listen.redirect.map(|(to, status)| {
+            let to = object.listeners.iter().find(|l| l.name == to).unwrap();
+            let https = to.protocol == Protocol::HTTPS;
+            Redirect { listener: to.name.into(), port: to.port, https, status }
+        });
         let rules = listen.rules.iter().map(|(host, path, pods)| RouteRule {
             host: (*host).into(),
             path: (*path).into(),
             exact: false,
             groups: group(Some(directlb::model::short_hash(&format!("{host}{path}"))[..8].into()), pods),
+            redirect: None,
         });
         let rules: Vec<RouteRule> = rules.collect();
         let tls = listen.certificate.map(|pem| {
@@ -373,7 +396,7 @@ impl World {
             address: None,
             port: listen.port,
             tls,
-            routes: RouteTable::new(rules, default),
+            routes: RouteTable { redirect, ..RouteTable::new(rules, default) },
             affinity: None,
             access_log: AccessLog::Off,
         };

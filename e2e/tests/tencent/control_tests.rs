@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use directlb::api::Protocol;
 use e2e::tencent::Settings;
 
 use super::{
@@ -183,6 +184,25 @@ fn named(n: usize) -> &'static str {
 }
 
 #[tokio::test(start_paused = true)]
+async fn quic_beside_https_at_one_port() {
+    let quic = Listen { protocol: Protocol::QUIC, ..Listen::https("quic", 443, "certificate", &[1, 2]) };
+    let mut w = served(vec![Listen::https("https", 443, "certificate", &[1, 2]), quic.clone()]).await;
+    let (_, lb) = w.load_balancers().into_iter().next().unwrap();
+    let mut protocols: Vec<_> = lb["listeners"].as_array().unwrap().iter().map(|l| l["protocol"].clone()).collect();
+    protocols.sort_by_key(ToString::to_string);
+    assert_eq!(protocols, ["HTTPS", "QUIC"]);
+    // A new certificate, and a controller that finds all that there is.
+    let mut quic = quic;
+    quic.certificate = Some("renewed");
+    w.put(Object::new("web", vec![Listen::https("https", 443, "certificate", &[1, 2]), quic]));
+    assert!(w.until(LONG, World::settled).await, "{:#?}", w.report("web"));
+    w.cloud.clear_ledger();
+    w.restart(None);
+    assert!(w.until(LONG, World::settled).await, "{:#?}", w.report("web"));
+    assert!(w.cloud.ledger().iter().all(|c| c.action.starts_with("Describe")), "{:?}", w.cloud.ledger());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_controller_that_starts_looks_once_and_writes_nothing() {
     const BALANCERS: usize = 200;
     let mut w = World::new(Settings { rate: 1000, ..Settings::default() });
@@ -217,9 +237,9 @@ async fn a_controller_that_starts_looks_once_and_writes_nothing() {
     let calls = w.cloud.ledger();
     assert!(calls.iter().all(|c| c.action.starts_with("Describe")), "a write: {calls:?}");
     let n = |action: &str| calls.iter().filter(|c| c.action == action).count();
-    // 20 load balancers in a call; listeners and targets are asked of one load balancer.
-    let least = BALANCERS / 20 + BALANCERS + BALANCERS;
-    let looks = n("DescribeLoadBalancers") + n("DescribeListeners") + n("DescribeTargets");
+    // Quotas once; 20 load balancers in a call; listeners and targets are asked of one load balancer.
+    let least = 1 + BALANCERS / 20 + BALANCERS + BALANCERS;
+    let looks = n("DescribeQuota") + n("DescribeLoadBalancers") + n("DescribeListeners") + n("DescribeTargets");
     assert!(looks * 10 <= least * 11, "{looks} calls, {least} are enough");
     // Health of 30 in a call: twice in this minute, and once for those that are looked at within the same second.
     assert!(n("DescribeTargetHealth") <= 2 * BALANCERS.div_ceil(30) + 2 * 11, "{}", n("DescribeTargetHealth"));

@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use directlb::api::Protocol;
 use e2e::tencent::Settings;
 
 use super::control::{Crash, Listen, Object, Pod, World};
@@ -31,9 +30,20 @@ fn usual() -> Object {
 }
 
 fn https(certificate: &'static str) -> Object {
-    let https =
-        Listen { protocol: Protocol::HTTPS, certificate: Some(certificate), ..Listen::http("https", 443, &[1]) };
-    object(vec![https])
+    object(vec![Listen::https("https", 443, certificate, &[1])])
+}
+
+fn redirecting(status: u16) -> Object {
+    object(vec![
+        Listen::https("https", 443, "certificate", &[1]).rule("shop.example.com", "/cart", &[3]),
+        Listen::redirect("http", 80, "https", status),
+    ])
+}
+
+fn both_serve() -> Object {
+    let mut object = redirecting(301);
+    object.listeners[1] = Listen::http("http", 80, &[1, 2]);
+    object
 }
 
 fn leaving(mut object: Object, n: u8) -> Object {
@@ -103,6 +113,14 @@ const SCENARIOS: &[Scenario] = &[
         after: || leaving(object(vec![Listen::tcp("tcp", 443, &[1, 2, 3]), Listen::http("http", 80, &[1, 2, 3])]), 2),
         serves: &[80, 443],
     },
+    Scenario { name: "redirect", before: Some(both_serve), after: || redirecting(302), serves: &[443] },
+    Scenario {
+        name: "another redirect",
+        before: Some(|| redirecting(302)),
+        after: || redirecting(301),
+        serves: &[443],
+    },
+    Scenario { name: "no redirect", before: Some(|| redirecting(301)), after: both_serve, serves: &[443] },
     Scenario { name: "delete", before: Some(usual), after: || Object { deleting: true, ..usual() }, serves: &[] },
 ];
 
@@ -189,11 +207,41 @@ fn exact(w: &World, end: &Object, at: &str) {
         // Each domain has its own rules, those for any host, and the default.
         n += hosts.len() * pods(&l.pods);
         n += l.rules.iter().map(|(h, _, p)| pods(p) * if *h == "*" { 1 + hosts.len() } else { 1 }).sum::<usize>();
-        expected.insert(l.port, n);
+        if n > 0 {
+            expected.insert(l.port, n);
+        }
+    }
+    for l in &end.listeners {
+        redirected(&lb, l, at);
     }
     let mut found: BTreeMap<u16, usize> = BTreeMap::new();
     w.bound("web").iter().for_each(|b| *found.entry(b.port).or_default() += 1);
     assert_eq!(found, expected, "{at}");
+}
+
+/// Each rule of the listener leads where it should, to the same domain.
+fn redirected(lb: &serde_json::Value, listen: &Listen, at: &str) {
+    let listeners = lb["listeners"].as_array().unwrap();
+    let on = |port: u16| listeners.iter().find(|l| l["port"] == port && l["protocol"] != "UDP").unwrap();
+    let to = listen.redirect.map(|(_, status)| (on(443), status));
+    let rules = on(listen.port)["rules"].as_array().unwrap();
+    for rule in rules {
+        let rewrite = &rule["rewrite"];
+        let Some((to, status)) = to else {
+            assert!(rewrite.is_null(), "{at}: {rule}");
+            continue;
+        };
+        assert_eq!((&rewrite["listener"], &rewrite["code"]), (&to["id"], &status.into()), "{at}: {rule}");
+        assert_eq!(rewrite["take_url"], true, "{at}: {rule}");
+        let landing = to["rules"].as_array().unwrap().iter().find(|r| r["id"] == rewrite["location"]).unwrap();
+        assert_eq!((&landing["domains"], &landing["url"]), (&rule["domains"], &"/".into()), "{at}: {rule}");
+    }
+    if let Some((to, _)) = to {
+        let hosts = |l: &serde_json::Value| -> std::collections::BTreeSet<String> {
+            l["rules"].as_array().unwrap().iter().map(|r| r["domains"].to_string()).collect()
+        };
+        assert_eq!(hosts(on(listen.port)), hosts(to), "{at}: not every domain is sent on");
+    }
 }
 
 async fn everywhere(name: &str) {
@@ -230,5 +278,8 @@ scenarios! {
     changing_rules: "rules",
     changing_ports_and_names: "ports and names",
     draining: "drain",
+    sending_clients_elsewhere: "redirect",
+    sending_them_by_another_status: "another redirect",
+    sending_them_to_pods_again: "no redirect",
     deleting: "delete",
 }

@@ -144,6 +144,27 @@ async fn quotas_are_filled_and_the_rest_waits() {
     settles(&mut w).await;
 }
 
+/// What would be too much is not even sent.
+#[tokio::test(start_paused = true)]
+async fn a_quota_that_is_known_is_not_tried() {
+    let mut w = World::new(Settings::default());
+    w.cloud.set_quota("TOTAL_TARGET_BIND_QUOTA", 2);
+    w.cloud.set_quota("TOTAL_LISTENER_RULE_QUOTA", 2);
+    let http = Listen::http("http", 80, &[1]).rule("*", "/a", &[1]).rule("*", "/b", &[1]);
+    w.put(Object::new("web", vec![Listen::tcp("tcp", 443, &[1, 2, 3, 4]), http]));
+    says(&mut w, "web", ErrorKind::Quota, "TOTAL_TARGET_BIND_QUOTA is 2 for a listener or rule").await;
+    says(&mut w, "web", ErrorKind::Quota, "TOTAL_LISTENER_RULE_QUOTA is 2 for a listener").await;
+    w.until(seconds(300), |_| false).await;
+    let refused: Vec<_> = w.cloud.ledger().into_iter().filter(|c| c.outcome != "OK").collect();
+    assert!(refused.is_empty(), "{refused:?}");
+    // A target that leaves makes room; a greater quota is seen within a minute or so.
+    w.objects.get_mut("web").unwrap().listeners[0] = Listen::tcp("tcp", 443, &[2, 3, 4]);
+    assert!(w.until(seconds(60), |w| w.bound("web").iter().any(|b| b.port == 443 && b.pod == 3)).await);
+    w.cloud.set_quota("TOTAL_TARGET_BIND_QUOTA", 200);
+    w.cloud.set_quota("TOTAL_LISTENER_RULE_QUOTA", 50);
+    assert!(w.until(seconds(120), World::settled).await, "{:#?}", w.report("web"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_address_that_is_refused_keeps_no_other_out() {
     let mut w = World::new(Settings::default());

@@ -27,7 +27,7 @@ fn all(object: &DirectLoadBalancer) -> impl Iterator<Item = &Target> {
         l.target.iter().chain(l.targets.iter().flatten().map(|t| &t.target)).chain(of_rules)
     });
     // The object's own target counts only for a listener that has none.
-    let used = spec.listeners.iter().any(|l| l.target.is_none() && l.targets.is_none());
+    let used = spec.listeners.iter().any(|l| l.target.is_none() && l.targets.is_none() && l.redirect.is_none());
     let of_object = spec.target.iter().chain(spec.targets.iter().flatten().map(|t| &t.target));
     of_object.filter(move |_| used).chain(of_listeners)
 }

@@ -10,8 +10,8 @@ use super::{
     names::OBJECT_TAG,
     ops::{Answer, Binding, Bound, Place, Read, TargetHealth, Write},
     replies::{
-        AsyncJobs, Created, DescribedHealth, DescribedListeners, DescribedLoadBalancers, DescribedTargets, Nothing,
-        PartlyDone,
+        AsyncJobs, Created, DescribedHealth, DescribedListeners, DescribedLoadBalancers, DescribedQuotas,
+        DescribedTargets, Nothing, PartlyDone,
     },
 };
 use crate::sync::{Action, CallError, Cloud, Item as _, Query as _, TaskState, Written};
@@ -158,6 +158,14 @@ impl<T: Transport> Cloud for Tencent<T> {
                 let request = json!({"LoadBalancerId": lane, "ListenerId": place.listener, "LocationIds": ids});
                 self.all(action, &request, n).await
             }
+            Write::Redirect { from, to, .. } | Write::Unredirect { from, to } => {
+                let infos: Vec<Value> = items.iter().filter_map(redirect).collect();
+                let request = json!({
+                    "LoadBalancerId": lane, "SourceListenerId": from.listener, "TargetListenerId": to.listener,
+                    "RewriteInfos": infos,
+                });
+                self.all(action, &request, n).await
+            }
             Write::Register { .. } | Write::Deregister(_) => {
                 let (targets, bindings): (Vec<Value>, Vec<&Binding>) = items.iter().filter_map(target).unzip();
                 self.targets(action, &json!({"LoadBalancerId": lane, "Targets": targets}), &bindings).await
@@ -170,6 +178,11 @@ impl<T: Transport> Cloud for Tencent<T> {
         let Some(first) = queries.first() else { return Ok(Vec::new()) };
         let action = first.action();
         match first {
+            Read::Quotas => {
+                let (reply, _) = self.0.call::<DescribedQuotas>(action, &json!({})).await?;
+                let quotas = reply.quotas();
+                Ok(queries.iter().map(|_| Ok(Answer::Quotas(quotas.clone()))).collect())
+            }
             Read::LoadBalancer(_) => {
                 let ids: Vec<&String> = queries
                     .iter()
@@ -226,6 +239,20 @@ impl<T: Transport> Cloud for Tencent<T> {
         let states = reply.states();
         Ok(ids.iter().map(|id| states.get(id).cloned().unwrap_or(TaskState::Unknown)).collect())
     }
+}
+
+/// A redirect as its actions take it.
+fn redirect(item: &Write) -> Option<Value> {
+    let (from, to, mut value) = match item {
+        Write::Redirect { from, to, domain, code } => {
+            (from, to, json!({"RewriteCode": code, "TakeUrl": true, "SourceDomain": domain}))
+        }
+        Write::Unredirect { from, to } => (from, to, json!({})),
+        _ => return None,
+    };
+    value["SourceLocationId"] = from.location.as_deref()?.into();
+    value["TargetLocationId"] = to.location.as_deref()?.into();
+    Some(value)
 }
 
 /// A target as the batch actions take it.

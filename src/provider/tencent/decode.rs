@@ -37,8 +37,12 @@ pub(super) fn decode(
     for (name, listener) in found.of(uid) {
         let wanted = desired.listeners.get(&name.listener);
         let frame = Frame { uid, address, as_found: &nothing };
-        let matches: BTreeMap<Match, Vec<WeightedGroup>> =
-            wanted.map(|w| shape::matches(w, &frame)).unwrap_or_default().into_iter().collect();
+        let matches: BTreeMap<Match, Vec<WeightedGroup>> = wanted
+            .map(|w| shape::routes(w, &desired.listeners, &frame))
+            .unwrap_or_default()
+            .into_iter()
+            .map(|r| (r.at, r.groups))
+            .collect();
         let same = wanted.is_some_and(|w| shape::port(w) == port_of(listener) && protocol(listener) == w.protocol);
         if let Some(wanted) = wanted.filter(|_| same) {
             out.like(wanted, listener, &matches, address);
@@ -52,7 +56,8 @@ pub(super) fn decode(
 
 fn protocol(listener: &Listener) -> Protocol {
     match listener.protocol.as_str() {
-        "UDP" | "QUIC" => Protocol::UDP,
+        "UDP" => Protocol::UDP,
+        "QUIC" => Protocol::QUIC,
         "TCP_SSL" => Protocol::TLS,
         "HTTP" => Protocol::HTTP,
         "HTTPS" => Protocol::HTTPS,
@@ -63,7 +68,7 @@ fn protocol(listener: &Listener) -> Protocol {
 /// The places of a listener.
 fn places(listener: &Listener) -> Vec<(Match, Place)> {
     let place = |location| Place { listener: listener.id.clone(), location };
-    if matches!(listener.protocol.as_str(), "HTTP" | "HTTPS" | "QUIC") {
+    if matches!(listener.protocol.as_str(), "HTTP" | "HTTPS") {
         let rules = listener.rules.iter();
         rules.map(|r| ((r.domain.clone(), r.url.clone()), place(Some(r.id.clone())))).collect()
     } else {
@@ -105,7 +110,7 @@ impl Decoder<'_> {
                     let host = if m.0 == address { "*".to_owned() } else { m.0 };
                     let exact = m.1.starts_with('=');
                     let path = m.1.trim_start_matches('=').to_owned();
-                    config.routes.rules.push(RouteRule { host, path, exact, groups: left });
+                    serve(&mut config.routes, RouteRule { host, path, exact, groups: left, redirect: None });
                 } else if let Some(r) =
                     config.routes.rules.iter_mut().find(|r| r.groups.first().is_some_and(|g| g.group.rule == rule))
                 {
@@ -135,7 +140,7 @@ impl Decoder<'_> {
             if m == Match::default() {
                 routes.default = all;
             } else {
-                routes.rules.push(RouteRule { host: m.0, path: m.1, exact: false, groups: all });
+                routes.rules.push(RouteRule { host: m.0, path: m.1, exact: false, groups: all, redirect: None });
             }
         }
         let config = ListenerConfig {
@@ -202,6 +207,19 @@ impl Decoder<'_> {
             let config = known.map_or_else(unknown, Group::config);
             ObservedGroup { config, targets: BTreeMap::new() }
         })
+    }
+}
+
+/// Lets a rule serve that was read from the cloud, in the place of a redirect that is asked for instead of it.
+fn serve(routes: &mut RouteTable, rule: RouteRule) {
+    let same = |r: &&mut RouteRule| (&r.host, &r.path, r.exact) == (&rule.host, &rule.path, rule.exact);
+    if let Some(there) = routes.rules.iter_mut().find(same) {
+        *there = rule;
+    } else if routes.redirect.is_some() && (rule.host.as_str(), rule.path.as_str(), rule.exact) == ("*", "/", false) {
+        routes.redirect = None;
+        routes.default = rule.groups;
+    } else {
+        routes.rules.push(rule);
     }
 }
 

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     names::ListenerName,
-    ops::{Binding, Bound, Listener, ListenerSettings, NewListener, NewRule, Place, Rule, Write},
-    shape::{ListenerShape, ListenerTarget, Match, Port, RuleShape, Shape, TargetShape, is_udp},
+    ops::{Binding, Bound, Listener, ListenerSettings, NewListener, NewRule, Place, Redirected, Rule, Write},
+    shape::{Address, ListenerShape, ListenerTarget, Match, Port, RuleShape, Shape, TargetShape, is_udp},
 };
 
 /// What a load balancer has.
@@ -32,6 +32,16 @@ pub(super) struct Work {
 }
 
 impl Work {
+    /// The target's address, if it is about one.
+    pub(super) const fn address(&self) -> Option<std::net::IpAddr> {
+        match &self.write {
+            Write::Register { binding, .. } | Write::Weight { binding, .. } | Write::Deregister(binding) => {
+                Some(binding.ip)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether it is about a target, and not about a listener or rule.
     pub(super) const fn is_target(&self) -> bool {
         matches!(self.write, Write::Register { .. } | Write::Weight { .. } | Write::Deregister(_))
@@ -87,6 +97,7 @@ impl Found {
             Write::DeleteListener(id) => {
                 self.listeners.retain(|l| l.id != *id);
                 self.targets.retain(|b, _| b.place.listener != *id);
+                self.lose(|to| to.listener == *id);
             }
             Write::CreateRule { listener, rule } => {
                 if let Some(l) = self.listener(listener) {
@@ -126,7 +137,13 @@ impl Found {
                     l.rules.retain(|r| Some(r.id.as_str()) != place.location.as_deref());
                 }
                 self.targets.retain(|b, _| b.place != *place);
+                self.lose(|to| to == place);
             }
+            Write::Redirect { from, to, code, .. } => {
+                let redirected = Redirected { to: to.clone(), code: Some(*code), take_url: true };
+                self.rule(from).into_iter().for_each(|r| r.redirect = Some(redirected.clone()));
+            }
+            Write::Unredirect { from, .. } => self.rule(from).into_iter().for_each(|r| r.redirect = None),
             Write::Register { binding, weight, tag } => {
                 let bound = Bound { weight: *weight, tag: Some(tag.clone()) };
                 self.targets.insert(binding.clone(), bound);
@@ -137,6 +154,18 @@ impl Found {
                 }
             }
             Write::Deregister(binding) => _ = self.targets.remove(binding),
+        }
+    }
+
+    fn rule(&mut self, place: &Place) -> Option<&mut Rule> {
+        let rules = &mut self.listener(&place.listener)?.rules;
+        rules.iter_mut().find(|r| Some(r.id.as_str()) == place.location.as_deref())
+    }
+
+    /// Redirects go with what they lead to.
+    fn lose(&mut self, gone: impl Fn(&Place) -> bool) {
+        for rule in self.listeners.iter_mut().flat_map(|l| &mut l.rules) {
+            rule.redirect.take_if(|r| gone(&r.to));
         }
     }
 
@@ -179,7 +208,7 @@ fn place(listener: &Listener, m: &Match) -> Option<Place> {
 
 /// The writes that can be made now.
 pub(super) fn diff(found: &Found, shape: &Shape, uid: &str) -> Vec<Work> {
-    let mut out = Out { found, work: Vec::new() };
+    let mut out = Out { found, uid, work: Vec::new() };
     if let Some(groups) = shape.security_groups.as_ref().filter(|g| **g != found.security_groups) {
         let names: Vec<String> = groups.iter().cloned().collect();
         out.push("", format!("set security groups {}", names.join(", ")), Write::SecurityGroups(names));
@@ -214,6 +243,7 @@ pub(super) fn diff(found: &Found, shape: &Shape, uid: &str) -> Vec<Work> {
 
 struct Out<'a> {
     found: &'a Found,
+    uid: &'a str,
     work: Vec<Work>,
 }
 
@@ -252,8 +282,8 @@ impl Out<'_> {
 
     fn rules(&mut self, have: &Listener, want: &ListenerShape, config: &ListenerTarget) {
         let mut complete = true;
-        for (m, RuleShape { settings, .. }) in &want.rules {
-            let Some(new) = settings else { continue };
+        for (m, shape) in &want.rules {
+            let Some(new) = &shape.settings else { continue };
             let found = have.rules.iter().find(|r| (&r.domain, &r.url) == (&m.0, &m.1));
             let shown = format!("{}{}", m.0, m.1);
             match found {
@@ -269,7 +299,7 @@ impl Out<'_> {
                     let write = Write::ModifyRule { place, rule: Box::new(new.clone()) };
                     self.push(&want.listener, format!("modify rule {shown} of listener {}", want.listener), write);
                 }
-                Some(_) => {}
+                Some(found) => self.redirect(&want.listener, have, found, shape),
             }
         }
         let is_default = |d: &String| have.rules.iter().any(|r| r.domain == *d && r.default_server);
@@ -291,13 +321,37 @@ impl Out<'_> {
         }
     }
 
-    fn targets(
-        &mut self,
-        listener: &str,
-        m: &Match,
-        place: &Place,
-        want: &BTreeMap<super::shape::Address, TargetShape>,
-    ) {
+    fn redirect(&mut self, listener: &str, have: &Listener, rule: &Rule, want: &RuleShape) {
+        let from = Place { listener: have.id.clone(), location: Some(rule.id.clone()) };
+        let to = want.redirect.as_ref().map(|r| self.found.place(self.uid, r.port, &r.to));
+        let shown = format!("{}{} of listener {listener}", rule.domain, rule.url);
+        let old = rule.redirect.as_ref();
+        let same = |to: &Place, code| old.is_some_and(|o| o.to == *to && o.code == Some(code) && o.take_url);
+        match (&want.redirect, to.flatten()) {
+            (Some(new), Some(to)) if same(&to, new.code) => {}
+            (Some(new), Some(to)) if old.is_none() => {
+                let what = format!("redirect {shown} to {}", new.to.0);
+                let write = Write::Redirect { from, domain: rule.domain.clone(), to, code: new.code };
+                self.push(listener, what, write);
+            }
+            // What it leads to comes first.
+            (Some(_), None) => {}
+            (want_one, _) => {
+                let Some(old) = old else { return };
+                // As long as its targets are not there, a redirect is better than nothing.
+                let there = |a: &Address| {
+                    let binding = Binding { place: from.clone(), ip: a.0, port: a.1 };
+                    self.found.targets.contains_key(&binding)
+                };
+                if want_one.is_some() || want.targets.keys().all(there) {
+                    let what = format!("redirect {shown} no more");
+                    self.push(listener, what, Write::Unredirect { from, to: old.to.clone() });
+                }
+            }
+        }
+    }
+
+    fn targets(&mut self, listener: &str, m: &Match, place: &Place, want: &BTreeMap<Address, TargetShape>) {
         let at = if m.0.is_empty() {
             format!("listener {listener}")
         } else {

@@ -18,6 +18,9 @@ const BATCHES: &[(Action, usize)] = &[
     ("DeleteLoadBalancerListeners", 20),
     ("CreateRule", 50),
     ("DeleteRule", 50),
+    // Not documented: as many as rules.
+    ("ManualRewrite", 50),
+    ("DeleteRewrite", 50),
     ("BatchRegisterTargets", 500),
     ("BatchDeregisterTargets", 500),
     ("BatchModifyTargetWeight", 500),

@@ -12,6 +12,7 @@ mod limits;
 mod names;
 mod ops;
 mod provider;
+mod quota;
 mod replies;
 mod shape;
 mod sign;
@@ -25,7 +26,7 @@ pub use limits::limits;
 pub use names::{CLUSTER_TAG, NAME_TAG, OBJECT_TAG, load_balancer as load_balancer_name};
 pub use ops::{
     ACTIONS, Answer, Binding, Bound, Certificate, HealthCheck, HealthState, Listener, ListenerSettings, LoadBalancer,
-    NewListener, NewLoadBalancer, NewRule, Place, Read, Rule, Tag, TargetHealth, Write,
+    NewListener, NewLoadBalancer, NewRule, Place, Quotas, Read, Redirected, Rule, Tag, TargetHealth, Write,
 };
 pub use provider::{AnyTransport, Connect, Endpoint, Outside, TencentProvider};
 pub use sign::{Credentials, Request, authorization};

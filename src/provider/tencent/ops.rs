@@ -19,9 +19,12 @@ pub const ACTIONS: &[Action] = &[
     "ModifyRule",
     "ModifyDomainAttributes",
     "DeleteRule",
+    "ManualRewrite",
+    "DeleteRewrite",
     "BatchRegisterTargets",
     "BatchModifyTargetWeight",
     "BatchDeregisterTargets",
+    "DescribeQuota",
     "DescribeLoadBalancers",
     "DescribeListeners",
     "DescribeTargets",
@@ -285,6 +288,24 @@ pub enum Write {
     },
     /// Delete a rule of a listener.
     DeleteRule(Place),
+    /// Send a rule's clients to another rule.
+    Redirect {
+        /// The rule.
+        from: Place,
+        /// Its domain.
+        domain: String,
+        /// The other one.
+        to: Place,
+        /// 301, 302 or 307.
+        code: u16,
+    },
+    /// Do so no more.
+    Unredirect {
+        /// The rule.
+        from: Place,
+        /// The other one.
+        to: Place,
+    },
     /// Register a target.
     Register {
         /// Which, and where.
@@ -319,6 +340,8 @@ impl Item for Write {
             Self::DeleteListener(_) => "DeleteLoadBalancerListeners",
             Self::CreateRule { .. } => "CreateRule",
             Self::DeleteRule(_) => "DeleteRule",
+            Self::Redirect { .. } => "ManualRewrite",
+            Self::Unredirect { .. } => "DeleteRewrite",
             Self::Register { .. } => "BatchRegisterTargets",
             Self::Weight { .. } => "BatchModifyTargetWeight",
             Self::Deregister(_) => "BatchDeregisterTargets",
@@ -330,6 +353,9 @@ impl Item for Write {
             Self::CreateListener(l) => format!("{:?}", l.settings),
             Self::CreateRule { listener, .. } => listener.clone(),
             Self::DeleteRule(place) => place.listener.clone(),
+            Self::Redirect { from, to, .. } | Self::Unredirect { from, to } => {
+                format!("{}>{}", from.listener, to.listener)
+            }
             // One for each call.
             Self::ModifyListener { .. } | Self::ModifyRule { .. } | Self::DefaultDomain { .. } => self.id(),
             _ => String::new(),
@@ -347,6 +373,7 @@ impl Item for Write {
             Self::ModifyRule { place, .. } => place.to_string(),
             Self::CreateRule { listener, rule } => format!("{listener}/{}{}", rule.domain, rule.url),
             Self::DeleteRule(place) => place.to_string(),
+            Self::Redirect { from, .. } | Self::Unredirect { from, .. } => format!("{from}/redirect"),
             Self::Register { binding, .. } | Self::Weight { binding, .. } | Self::Deregister(binding) => {
                 binding.to_string()
             }
@@ -372,6 +399,8 @@ impl std::fmt::Display for Binding {
 /// Something to read.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Read {
+    /// The account's quotas.
+    Quotas,
     /// The load balancer itself.
     LoadBalancer(String),
     /// The load balancers of an object, by its UID in their tags.
@@ -392,6 +421,7 @@ pub enum Read {
 impl Query for Read {
     fn action(&self) -> Action {
         match self {
+            Self::Quotas => "DescribeQuota",
             Self::LoadBalancer(_) | Self::Owned(_) => "DescribeLoadBalancers",
             Self::Listeners(_) => "DescribeListeners",
             Self::Targets { .. } => "DescribeTargets",
@@ -401,7 +431,7 @@ impl Query for Read {
 
     fn group(&self) -> String {
         match self {
-            Self::LoadBalancer(_) | Self::Health(_) => String::new(),
+            Self::Quotas | Self::LoadBalancer(_) | Self::Health(_) => String::new(),
             Self::Owned(_) => "owned".into(),
             Self::Listeners(id) | Self::Targets { load_balancer: id, .. } => id.clone(),
         }
@@ -411,6 +441,8 @@ impl Query for Read {
 /// What a read says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
+    /// Of [`Read::Quotas`].
+    Quotas(Quotas),
     /// Of [`Read::LoadBalancer`]; `None`: there is none with that id.
     LoadBalancer(Option<LoadBalancer>),
     /// Of [`Read::Owned`].
@@ -422,6 +454,10 @@ pub enum Answer {
     /// Of [`Read::Health`].
     Health(BTreeMap<Binding, TargetHealth>),
 }
+
+/// How many there may be of something, by the quota's id (`TOTAL_LISTENER_QUOTA`, ...).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Quotas(pub BTreeMap<String, i64>);
 
 /// A load balancer that there is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -490,6 +526,19 @@ pub struct Rule {
     pub forward_type: Option<String>,
     /// Its domain gets the requests for domains without a rule.
     pub default_server: bool,
+    /// Where its clients are sent.
+    pub redirect: Option<Redirected>,
+}
+
+/// Where a rule's clients are sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirected {
+    /// The other rule.
+    pub to: Place,
+    /// 301, 302 or 307; `None`: CLB's own choice.
+    pub code: Option<u16>,
+    /// Whether the path is kept.
+    pub take_url: bool,
 }
 
 /// A target that is registered.

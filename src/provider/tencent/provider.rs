@@ -15,7 +15,7 @@ use super::{
     limits::limits,
     sign::Credentials,
     state::{Goal, Incident, Report, State},
-    worker::{Shared, Worker},
+    worker::{self, Shared, Worker},
 };
 use crate::{
     model::{Desired, ObjectKey, Observed, Plan, Time, short_hash},
@@ -103,6 +103,7 @@ type AccountKey = (Endpoint, String);
 
 struct Account {
     engine: Engine<Tencent<AnyTransport>>,
+    quotas: Arc<worker::Account>,
     credentials: Credentials,
 }
 
@@ -142,7 +143,7 @@ impl TencentProvider {
         credentials: &Credentials,
     ) -> Result<(), String> {
         let account = (endpoint.clone(), secret.to_owned());
-        let engine = self.account(&account, credentials)?;
+        let (engine, quotas) = self.account(&account, credentials)?;
         let mut balancers = self.balancers();
         if let Some(b) = balancers.get(key) {
             let mut state = b.shared.lock();
@@ -157,13 +158,18 @@ impl TencentProvider {
         let state = State::new(key.clone(), goal);
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Notify::new(), retry: Notify::new() });
         let (tell, object) = (self.0.outside.tell.clone(), key.clone());
-        let worker = Worker::new(shared.clone(), engine, self.0.outside.clock.clone(), Arc::new(move || tell(&object)));
+        let worker =
+            Worker::new(shared.clone(), quotas, engine, self.0.outside.clock.clone(), Arc::new(move || tell(&object)));
         let task = tokio::spawn(worker.run());
         balancers.insert(key.clone(), Balancer { account, shared, task });
         Ok(())
     }
 
-    fn account(&self, key: &AccountKey, credentials: &Credentials) -> Result<Engine<Tencent<AnyTransport>>, String> {
+    fn account(
+        &self,
+        key: &AccountKey,
+        credentials: &Credentials,
+    ) -> Result<(Engine<Tencent<AnyTransport>>, Arc<worker::Account>), String> {
         let balancers = self.balancers();
         let mut accounts = self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(account) = accounts.get_mut(key) {
@@ -173,7 +179,7 @@ impl TencentProvider {
                 account.credentials = credentials.clone();
                 balancers.values().filter(|b| b.account == *key).for_each(|b| b.shared.retry.notify_one());
             }
-            return Ok(account.engine.clone());
+            return Ok((account.engine.clone(), account.quotas.clone()));
         }
         let (endpoint, secret) = key;
         let transport = (self.0.outside.connect)(endpoint)?;
@@ -187,8 +193,10 @@ impl TencentProvider {
         let seed = short_hash(&format!("{}{secret}{}", endpoint.url, clock.now().0));
         let seed = u64::from_str_radix(&seed, 16).unwrap_or_default();
         let engine = Engine::new(Tencent::new(client), limits, seed, clock.clone(), self.0.outside.observer.clone());
-        accounts.insert(key.clone(), Account { engine: engine.clone(), credentials: credentials.clone() });
-        Ok(engine)
+        let quotas = Arc::<worker::Account>::default();
+        let account = Account { engine: engine.clone(), quotas: quotas.clone(), credentials: credentials.clone() };
+        accounts.insert(key.clone(), account);
+        Ok((engine, quotas))
     }
 
     fn with<R>(&self, key: &ObjectKey, f: impl FnOnce(&Shared, &mut State) -> R) -> Option<R> {

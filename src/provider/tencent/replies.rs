@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::ops::{Binding, Bound, HealthCheck, HealthState, Listener, LoadBalancer, Place, Rule, Tag, TargetHealth};
+use super::ops::{
+    Binding, Bound, HealthCheck, HealthState, Listener, LoadBalancer, Place, Quotas, Redirected, Rule, Tag,
+    TargetHealth,
+};
 use crate::sync::TaskState;
 
 /// A reply of which nothing is read.
@@ -24,6 +27,26 @@ pub(super) struct Created {
 pub(super) struct PartlyDone {
     pub(super) fail_listener_id_set: Option<Vec<String>>,
     pub(super) message: Option<String>,
+}
+
+/// Of `DescribeQuota`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct DescribedQuotas {
+    quota_set: Vec<QuotaReply>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct QuotaReply {
+    quota_id: String,
+    quota_limit: Option<i64>,
+}
+
+impl DescribedQuotas {
+    pub(super) fn quotas(self) -> Quotas {
+        Quotas(self.quota_set.into_iter().filter_map(|q| Some((q.quota_id, q.quota_limit?))).collect())
+    }
 }
 
 /// Of `DescribeLoadBalancers`.
@@ -96,6 +119,26 @@ struct RuleReply {
     session_expire_time: Option<i64>,
     forward_type: Option<String>,
     default_server: Option<bool>,
+    rewrite_target: Option<RewriteReply>,
+}
+
+/// Without a redirect its fields are null.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RewriteReply {
+    target_listener_id: Option<String>,
+    target_location_id: Option<String>,
+    rewrite_code: Option<u16>,
+    take_url: Option<bool>,
+}
+
+impl RewriteReply {
+    fn redirected(&self) -> Option<Redirected> {
+        let set = |id: &Option<String>| id.clone().filter(|id| !id.is_empty());
+        let to = Place { listener: set(&self.target_listener_id)?, location: Some(set(&self.target_location_id)?) };
+        let code = self.rewrite_code.filter(|c| *c != 0);
+        Some(Redirected { to, code, take_url: self.take_url.unwrap_or(false) })
+    }
 }
 
 impl DescribedListeners {
@@ -109,6 +152,7 @@ impl DescribedListeners {
             session_expire_time: r.session_expire_time.unwrap_or(0),
             forward_type: r.forward_type.clone(),
             default_server: r.default_server.unwrap_or(false),
+            redirect: r.rewrite_target.as_ref().and_then(RewriteReply::redirected),
         };
         self.listeners
             .iter()

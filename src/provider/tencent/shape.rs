@@ -20,8 +20,8 @@ use super::{
 use crate::{
     api::{Protocol, Scheduler, TargetProtocol},
     model::{
-        Affinity, Group, GroupId, HealthCheck as Check, HealthProbe, ListenerConfig, Observed, RouteTable, Tls,
-        WeightedGroup,
+        Affinity, Group, GroupId, HealthCheck as Check, HealthProbe, ListenerConfig, Observed, Redirect, RouteRule,
+        RouteTable, Tls, WeightedGroup,
     },
 };
 
@@ -74,7 +74,19 @@ pub(super) struct ListenerTarget {
 pub(super) struct RuleShape {
     /// `None`: of layer 4, or left as it is found.
     pub(super) settings: Option<NewRule>,
+    /// Where its clients are sent.
+    pub(super) redirect: Option<RedirectShape>,
     pub(super) targets: BTreeMap<Address, TargetShape>,
+}
+
+/// Where a rule's clients are sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RedirectShape {
+    /// The other listener's port.
+    pub(super) port: Port,
+    /// The rule there; the path is kept all the same.
+    pub(super) to: Match,
+    pub(super) code: u16,
 }
 
 /// A target.
@@ -100,7 +112,7 @@ pub(super) struct Frame<'a> {
 }
 
 pub(super) fn port(config: &ListenerConfig) -> Port {
-    (config.port, config.protocol == Protocol::UDP)
+    (config.port, config.protocol.over_udp())
 }
 
 /// Whether a listener of this protocol, as the API names it, is of UDP.
@@ -108,31 +120,61 @@ pub(super) fn is_udp(protocol: &str) -> bool {
     matches!(protocol, "UDP" | "QUIC")
 }
 
-/// The domain and path of each rule that CLB needs, with whose targets it gets.
-pub(super) fn matches(config: &ListenerConfig, frame: &Frame<'_>) -> Vec<(Match, Vec<WeightedGroup>)> {
-    let RouteTable { rules, default } = &config.routes;
+/// A rule that CLB needs.
+pub(super) struct Route {
+    pub(super) at: Match,
+    /// Whose targets it gets.
+    pub(super) groups: Vec<WeightedGroup>,
+    /// Where its clients are sent instead.
+    redirect: Option<RedirectShape>,
+}
+
+fn hosts(config: &ListenerConfig) -> BTreeSet<&str> {
+    config.routes.rules.iter().map(|r| r.host.as_str()).chain(["*"]).collect()
+}
+
+fn domain<'a>(host: &'a str, frame: &Frame<'a>) -> &'a str {
+    if host == "*" { frame.address } else { host }
+}
+
+/// The rules that CLB needs for a listener, one of `all`.
+pub(super) fn routes(config: &ListenerConfig, all: &BTreeMap<String, ListenerConfig>, frame: &Frame<'_>) -> Vec<Route> {
+    let RouteTable { rules, default, redirect } = &config.routes;
     if !config.protocol.is_http() {
-        return vec![(Match::default(), default.clone())];
+        return vec![Route { at: Match::default(), groups: default.clone(), redirect: None }];
     }
     if frame.as_found.contains(&config.name) {
         // The rules were read from the cloud, and stand as they are.
-        return rules.iter().map(|r| ((r.host.clone(), r.path.clone()), r.groups.clone())).collect();
+        let route =
+            |r: &RouteRule| Route { at: (r.host.clone(), r.path.clone()), groups: r.groups.clone(), redirect: None };
+        return rules.iter().map(route).collect();
     }
-    let mut hosts: BTreeSet<&str> = rules.iter().map(|r| r.host.as_str()).collect();
-    hosts.insert("*");
+    let mut all_hosts = hosts(config);
+    for to in config.routes.redirects().filter_map(|r| all.get(&r.listener)) {
+        // CLB sends a client to the domain of the rule that it is sent to: so each domain there has a rule here.
+        let led = |host: &&str| redirect.is_some() || rules.iter().any(|r| r.redirect.is_some() && r.covers(host));
+        all_hosts.extend(hosts(to).into_iter().filter(led));
+    }
     let mut out = Vec::new();
-    for host in hosts {
-        let domain = if host == "*" { frame.address } else { host };
+    for host in all_hosts {
+        let domain = domain(host, frame);
+        let lead = |r: &Redirect| {
+            let to = all.get(&r.listener)?;
+            let at = if hosts(to).contains(host) { domain } else { frame.address };
+            Some(RedirectShape { port: port(to), to: (at.to_owned(), "/".to_owned()), code: r.status })
+        };
         let mut seen = BTreeSet::new();
         for rule in rules.iter().filter(|r| r.covers(host)) {
             let url = if rule.exact { format!("={}", rule.path) } else { rule.path.clone() };
             // The most specific rule comes first.
             if seen.insert(url.clone()) {
-                out.push(((domain.to_owned(), url), rule.groups.clone()));
+                let redirect = rule.redirect.as_ref().and_then(lead);
+                out.push(Route { at: (domain.to_owned(), url), groups: rule.groups.clone(), redirect });
             }
         }
         if seen.insert("/".into()) {
-            out.push(((domain.to_owned(), "/".to_owned()), default.clone()));
+            let redirect = redirect.as_ref().and_then(lead);
+            out.push(Route { at: (domain.to_owned(), "/".to_owned()), groups: default.clone(), redirect });
         }
     }
     out
@@ -142,10 +184,10 @@ pub(super) fn matches(config: &ListenerConfig, frame: &Frame<'_>) -> Vec<(Match,
 pub(super) fn places(in_force: &Observed, frame: &Frame<'_>) -> Places {
     let mut places = Places::new();
     for config in in_force.listeners.values() {
-        for (m, groups) in matches(config, frame) {
-            for g in groups {
+        for route in routes(config, &in_force.listeners, frame) {
+            for g in route.groups {
                 let id = (config.name.clone(), g.group.rule.clone());
-                places.entry(id).or_default().insert((port(config), m.clone()));
+                places.entry(id).or_default().insert((port(config), route.at.clone()));
             }
         }
     }
@@ -158,11 +200,11 @@ pub(super) fn shape(in_force: &Observed, frame: &Frame<'_>) -> Shape {
     for config in in_force.listeners.values() {
         let as_found = frame.as_found.contains(&config.name);
         let mut rules: BTreeMap<Match, RuleShape> = BTreeMap::new();
-        for (m, groups) in matches(config, frame) {
+        for Route { at, groups, redirect } in routes(config, &in_force.listeners, frame) {
             let some = some_group(config, &groups, in_force);
-            let settings = (config.protocol.is_http() && !as_found).then(|| rule_settings(&m, config, some));
+            let settings = (config.protocol.is_http() && !as_found).then(|| rule_settings(&at, config, some));
             let targets = targets(config, &groups, in_force);
-            rules.insert(m, RuleShape { settings, targets });
+            rules.insert(at, RuleShape { settings, redirect, targets });
         }
         let default_domain = config.protocol.is_http().then(|| frame.address.to_owned());
         let target = (!as_found).then(|| {
@@ -231,6 +273,12 @@ pub(super) fn has_share(config: &ListenerConfig, group: &GroupId) -> bool {
     config.routes.groups().find(|g| g.group == *group).is_none_or(|g| g.weight > 0)
 }
 
+/// Whether CLB passes the listener's bytes on as they are.
+fn layer4(config: &ListenerConfig) -> bool {
+    matches!(config.protocol, Protocol::TCP | Protocol::UDP | Protocol::TLS)
+        && matches!(config.tls, None | Some(Tls::Passthrough))
+}
+
 fn listener_settings(config: &ListenerConfig, group: Option<&Group>) -> (ListenerSettings, Option<String>) {
     let ended = !matches!(config.tls, None | Some(Tls::Passthrough));
     let protocol = match config.protocol {
@@ -239,9 +287,10 @@ fn listener_settings(config: &ListenerConfig, group: Option<&Group>) -> (Listene
         Protocol::UDP => "UDP",
         Protocol::HTTP => "HTTP",
         Protocol::HTTPS => "HTTPS",
+        Protocol::QUIC => "QUIC",
     };
     let (certificate, hash) = certificate(config.tls.as_ref()).unzip();
-    let layer4 = matches!(protocol, "TCP" | "UDP");
+    let layer4 = layer4(config);
     let rules = matches!(protocol, "HTTP" | "HTTPS");
     let settings = ListenerSettings {
         protocol: protocol.into(),
@@ -325,7 +374,7 @@ fn health_check(check: &Check, config: &ListenerConfig, group: &Group) -> Health
         interval_time: seconds(check.interval),
         health_num: Some(i64::from(check.healthy_threshold)),
         un_health_num: Some(i64::from(check.unhealthy_threshold)),
-        check_port: matches!(config.protocol, Protocol::TCP | Protocol::UDP).then(|| check.port.map_or(-1, i64::from)),
+        check_port: layer4(config).then(|| check.port.map_or(-1, i64::from)),
         ..HealthCheck::default()
     };
     match &check.probe {

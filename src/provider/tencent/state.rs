@@ -1,7 +1,10 @@
 //! What is known of one object's load balancer: what should be in force, what is there, how its targets are, and what
 //! goes wrong. Pure: the worker fills it in, the reconcile reads it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use super::{
     decode::decode,
@@ -50,6 +53,8 @@ pub struct Trouble {
     pub listener: Option<String>,
     /// It is about a target.
     pub target: bool,
+    /// Which, where it is about a single one.
+    pub address: Option<IpAddr>,
     /// What was tried.
     pub what: String,
     /// What it means.
@@ -79,6 +84,7 @@ impl Trouble {
         Self {
             listener: listener.map(Into::into),
             target: false,
+            address: None,
             what: what.into(),
             kind: error.kind,
             message: error.to_string(),
@@ -322,6 +328,11 @@ impl State {
         let Some(observed) = self.observe(now) else { return false };
         let mut targets = observed.groups.values().flat_map(|g| g.targets.values());
         targets.any(|t| t.draining_since.is_none() && t.health != Health::Healthy)
+    }
+
+    /// Whether something waits for a quota to grow.
+    pub(super) fn waits_for_quota(&self) -> bool {
+        self.troubles.keys().any(|k| k.starts_with(super::quota::KEY))
     }
 
     pub(super) fn report(&self) -> Report {

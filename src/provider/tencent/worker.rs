@@ -15,7 +15,8 @@ use super::{
     cloud::Tencent,
     diff::{Found, Work},
     names,
-    ops::{Answer, Binding, LoadBalancer, Read, TargetHealth, Write},
+    ops::{Answer, Binding, LoadBalancer, Quotas, Read, TargetHealth, Write},
+    quota,
     state::{Incident, State, Trouble},
 };
 use crate::{
@@ -30,6 +31,9 @@ const DRIFT: Duration = Duration::from_secs(300);
 /// Health, while a target waits for it, and otherwise.
 const POLL_SOON: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_secs(30);
+/// Quotas, and while something waits for one to grow.
+const QUOTAS: Duration = Duration::from_secs(240);
+const QUOTAS_SOON: Duration = Duration::from_secs(60);
 /// A load balancer that was just made may not show for so long.
 const APPEARS: u32 = 60;
 /// What was never seen is looked for once more after so long before it counts as not there.
@@ -56,6 +60,22 @@ impl Shared {
     }
 }
 
+/// What an account's quotas were when they were last read.
+#[derive(Default)]
+pub(super) struct Account(Mutex<Option<(Time, Quotas)>>);
+
+impl Account {
+    fn lock(&self) -> MutexGuard<'_, Option<(Time, Quotas)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    fn quotas(&self) -> Quotas {
+        self.lock().as_ref().map(|(_, quotas)| quotas.clone()).unwrap_or_default()
+    }
+    fn older(&self, age: Duration, now: Time) -> bool {
+        self.lock().as_ref().is_none_or(|(at, _)| now.since(*at) >= age)
+    }
+}
+
 struct Done {
     work: Vec<Work>,
     outcomes: Vec<Outcome<String>>,
@@ -71,6 +91,7 @@ type Health = Result<BTreeMap<Binding, TargetHealth>, CallError>;
 
 pub(super) struct Worker<T: Transport> {
     shared: Arc<Shared>,
+    account: Arc<Account>,
     engine: Engine<Tencent<T>>,
     clock: Clock,
     /// Tells the reconcile that something changed.
@@ -105,12 +126,14 @@ pub(super) struct Worker<T: Transport> {
 impl<T: Transport> Worker<T> {
     pub(super) fn new(
         shared: Arc<Shared>,
+        account: Arc<Account>,
         engine: Engine<Tencent<T>>,
         clock: Clock,
         tell: Arc<dyn Fn() + Send + Sync>,
     ) -> Self {
         Self {
             shared,
+            account,
             engine,
             tell,
             writes: FuturesUnordered::new(),
@@ -145,10 +168,20 @@ impl<T: Transport> Worker<T> {
     }
 
     async fn step(&mut self, now: Time) {
+        if self.account.older(QUOTAS_SOON, now) && self.shared.lock().waits_for_quota() {
+            self.read_quotas(now).await;
+        }
         if now >= self.look_at && self.writes.is_empty() {
             match self.look().await {
                 Ok(()) => self.succeeded(),
-                Err(error) => return self.failed("look", "look at the load balancer", &error),
+                Err(error) => {
+                    // Where there is no such region, nothing was ever made.
+                    if error.code == "UnsupportedRegion" && self.shared.lock().goal.deleting {
+                        self.look_at = now.plus(DRIFT);
+                        return self.cleaned();
+                    }
+                    return self.failed("look", "look at the load balancer", &error);
+                }
             }
         }
         // What was found has to be looked at first, so that nothing is written twice.
@@ -187,6 +220,9 @@ impl<T: Transport> Worker<T> {
         let mut next = if self.writes.is_empty() { self.look_at } else { now.plus(DRIFT) }.max(self.paused_until);
         if registered && self.poll.is_none() {
             next = next.min(self.poll_at.max(self.paused_until));
+        }
+        if self.shared.lock().waits_for_quota() {
+            next = next.min(now.plus(QUOTAS_SOON).max(self.paused_until));
         }
         if let Some(first) = self.later.values().min() {
             next = next.min((*first).max(self.paused_until));
@@ -264,6 +300,10 @@ impl<T: Transport> Worker<T> {
     /// Reads everything that there is of the object.
     async fn look(&mut self) -> Result<(), CallError> {
         self.count += 1;
+        let now = self.clock.now();
+        if self.account.older(QUOTAS, now) {
+            self.read_quotas(now).await;
+        }
         let found = match self.locate().await? {
             Located::No => Found::default(),
             Located::At(lb) if lb.running => {
@@ -300,6 +340,15 @@ impl<T: Transport> Worker<T> {
         self.settled = drift.is_empty() && self.seen;
         (self.tell)();
         Ok(())
+    }
+
+    /// Without them everything is tried, and what is too much is refused then.
+    async fn read_quotas(&mut self, now: Time) {
+        match self.engine.read(Read::Quotas).await {
+            Ok(Answer::Quotas(quotas)) => *self.account.lock() = Some((now, quotas)),
+            Ok(_) => {}
+            Err(error) => tracing::debug!(%error, "quotas not read"),
+        }
     }
 
     /// The object's load balancer, if there is one.
@@ -423,6 +472,11 @@ impl<T: Transport> Worker<T> {
             self.look_at = now.plus(SURE);
             return;
         }
+        self.cleaned();
+    }
+
+    /// Nothing of the object is there any more.
+    fn cleaned(&mut self) {
         let mut state = self.shared.lock();
         if !state.clean {
             state.clean = true;
@@ -460,21 +514,28 @@ impl<T: Transport> Worker<T> {
     /// Writes what can be written now, and is not being written already.
     fn submit(&mut self) {
         let now = self.clock.now();
-        let (id, work) = {
+        let (id, work, held) = {
             let mut state = self.shared.lock();
             if !state.goal.enforce && !state.goal.deleting || state.clean {
                 return;
             }
-            let work = state.work();
+            let (work, held) = match &state.found {
+                Some(found) => quota::fit(found, state.work(), &self.account.quotas()),
+                None => Default::default(),
+            };
+            let known = |k: &String, t: &Trouble| held.get(k).is_some_and(|h| h.message == t.message);
+            state.troubles.retain(|k, t| !k.starts_with(quota::KEY) || known(k, t));
             // What is not to be done any more goes wrong no more.
             let ids: BTreeSet<String> = work.iter().map(|w| w.write.id()).collect();
             let whole = ["look", "create", "delete", "adopt"];
-            state.troubles.retain(|k, _| whole.contains(&k.as_str()) || ids.contains(k));
+            state.troubles.retain(|k, _| whole.contains(&k.as_str()) || ids.contains(k) || held.contains_key(k));
             self.later.retain(|k, _| ids.contains(k));
-            (state.id.clone(), work)
+            (state.id.clone(), work, held)
         };
+        let waits = !held.is_empty();
+        held.into_iter().for_each(|(key, trouble)| self.trouble(key, trouble));
         let Some(id) = id else { return };
-        self.settled = work.is_empty() && self.writes.is_empty();
+        self.settled = work.is_empty() && !waits && self.writes.is_empty();
         let mut batches: BTreeMap<&'static str, Vec<Work>> = BTreeMap::new();
         for w in work {
             let key = w.write.id();
@@ -537,7 +598,7 @@ impl<T: Transport> Worker<T> {
                     }
                     let listener = Some(w.listener.as_str()).filter(|l| !l.is_empty());
                     let trouble = Trouble::new(listener, &w.what, &call_error(error));
-                    self.trouble(key, Trouble { target: w.is_target(), ..trouble });
+                    self.trouble(key, Trouble { target: w.is_target(), address: w.address(), ..trouble });
                 }
             }
         }

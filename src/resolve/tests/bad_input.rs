@@ -99,6 +99,80 @@ fn cases() -> Vec<Case> {
             &["spec.listeners[0].targets", "2 targets have a weight above 0", "UDP listener sends to one"],
         ),
         listener_a(
+            "redirect to a listener that is not there",
+            a(json!({"redirect": {"listener": "c"}})),
+            Invalid,
+            &["spec.listeners[0].redirect.listener", "\"c\" is no listener of this object", "HTTP or HTTPS"],
+        ),
+        listener_a(
+            "redirect to itself",
+            a(json!({"redirect": {"listener": "a"}})),
+            Invalid,
+            &["spec.listeners[0].redirect.listener", "\"a\" is the listener itself"],
+        ),
+        listener_a(
+            "redirect to a listener of TCP",
+            a(json!({"redirect": {"listener": "b"}})),
+            Invalid,
+            &["spec.listeners[0].redirect.listener", "\"b\" has protocol TCP", "HTTP or HTTPS"],
+        ),
+        listener_a(
+            "redirect of a rule by a status that is none",
+            a(json!({"rules": [{"path": "/old", "redirect": {"listener": "b", "statusCode": 200}}]})),
+            Invalid,
+            &["spec.listeners[0].rules[0].redirect.statusCode", "200", "301, 302 or 307"],
+        ),
+        listener_a(
+            "redirect and target",
+            a(json!({"redirect": {"listener": "b"}, "target": web})),
+            Invalid,
+            &["spec.listeners[0].redirect", "give one of them"],
+        ),
+        listener_a(
+            "rule with redirect and target",
+            a(json!({"rules": [rule(json!({"redirect": {"listener": "b"}}))]})),
+            Invalid,
+            &["spec.listeners[0].rules[0].target", "exactly one of target, targets and redirect"],
+        ),
+        case(
+            "redirect in a circle",
+            {
+                let mut spec = a(json!({"redirect": {"listener": "c"}}));
+                let c = json!({"name": "c", "protocol": "HTTP", "port": 82, "redirect": {"listener": "a"}});
+                spec["listeners"].as_array_mut().unwrap().push(c);
+                spec
+            },
+            Some("c"),
+            Invalid,
+            &["spec.listeners[2].redirect.listener", "\"a\" redirects clients itself"],
+            &["b"],
+        ),
+        listener_a(
+            "QUIC on proxies",
+            a(json!({"protocol": "QUIC", "tls": {"secretNames": ["tls"]}})),
+            Invalid,
+            &["spec.listeners[0].protocol", "QUIC needs a class of Tencent"],
+        ),
+        listener_a(
+            "QUIC without certificate",
+            a(json!({"protocol": "QUIC"})),
+            Invalid,
+            &["spec.listeners[0].tls", "protocol QUIC needs it"],
+        ),
+        case(
+            "QUIC and UDP at one port",
+            {
+                let mut spec = a(json!({"protocol": "QUIC", "tls": {"secretNames": ["tls"]}}));
+                let c = json!({"name": "c", "protocol": "UDP", "port": 80});
+                spec["listeners"].as_array_mut().unwrap().push(c);
+                spec
+            },
+            Some("c"),
+            Invalid,
+            &["spec.listeners[2].port", "80 over UDP", "spec.listeners[0]"],
+            &["b"],
+        ),
+        listener_a(
             "host with port",
             a(json!({"rules": [rule(json!({"host": "shop.example.com:8080"}))]})),
             Invalid,

@@ -13,6 +13,25 @@ fn rules(rules: Value) -> Resolved {
 }
 
 #[test]
+fn a_redirect_takes_the_place_of_targets() {
+    let mut spec = base();
+    spec["listeners"][1] = json!({"name": "b", "protocol": "HTTP", "port": 81});
+    spec["listeners"][0]["redirect"] = json!({"listener": "b", "statusCode": 302});
+    let to_b = |status| crate::model::Redirect { listener: "b".into(), port: 81, https: false, status };
+    let resolved = good(spec.clone(), &cluster());
+    let routes = &resolved.desired.listeners["a"].routes;
+    assert_eq!((&routes.redirect, routes.default.len()), (&Some(to_b(302)), 0), "the object's target is not its own");
+    assert!(resolved.desired.groups.keys().all(|id| id.listener == "b"));
+    // Of a rule, with the usual status; the default keeps its targets.
+    spec["listeners"][0].as_object_mut().unwrap().remove("redirect");
+    spec["listeners"][0]["rules"] = json!([{"path": "/old", "redirect": {"listener": "b"}}]);
+    let resolved = good(spec, &cluster());
+    let routes = &resolved.desired.listeners["a"].routes;
+    assert_eq!((&routes.rules[0].redirect, routes.rules[0].groups.len()), (&Some(to_b(301)), 0));
+    assert_eq!((&routes.redirect, routes.default.len()), (&None, 1));
+}
+
+#[test]
 fn the_most_specific_rule_comes_first() {
     let web = json!({"workload": {"kind": "Deployment", "name": "web"}});
     let given = [

@@ -56,7 +56,7 @@ fn what_a_listener_may_not_ask_for() {
             "1 is out of a Tencent CLB's range: 2 to 10",
         ),
         (1, check(json!({"unhealthyThreshold": 1})), "healthCheck.unhealthyThreshold", "2 to 10"),
-        (0, check(json!({"port": 9000})), "healthCheck.port", "checks the target port"),
+        (0, check(json!({"port": 9000})), "healthCheck.port", "for TCP and UDP alone"),
         (1, check(json!({"type": "GRPC"})), "healthCheck.type", "HTTPS"),
         (1, json!({"scheduler": "SourceHash"}), "scheduler", "sessionAffinity"),
         (0, json!({"slowStart": "10s"}), "slowStart", "no slow start"),
@@ -119,6 +119,52 @@ fn a_certificate_by_its_id_is_a_clouds() {
     says(&resolved, Some("b"), Reason::Invalid, &["spec.listeners[1].tls.certificateId", "abcd1234", "secretNames"]);
     let both = with(1, json!({"protocol": "TLS", "tls": {"certificateId": "abcd1234", "secretNames": ["x"]}}));
     says(&fresh(both, &clb()), Some("b"), Reason::Invalid, &["spec.listeners[1].tls.certificateId", "one of them"]);
+}
+
+#[test]
+fn quic_ends_at_the_load_balancer() {
+    let tls = json!({"certificateId": "abcd1234"});
+    let resolved = good(with(1, json!({"protocol": "QUIC", "tls": tls})), &clb());
+    assert_eq!(resolved.desired.listeners["b"].protocol, crate::api::Protocol::QUIC);
+    // Its targets speak TCP, and are checked so.
+    let (_, group) = resolved.desired.groups.iter().find(|(id, _)| id.listener == "b").unwrap();
+    assert_eq!(group.health_check.probe, crate::model::HealthProbe::Tcp);
+    for (fields, field) in [
+        (json!({"sessionAffinity": {"type": "SourceAddress"}}), "sessionAffinity.type"),
+        (json!({"healthCheck": {"port": 9000}}), "healthCheck.port"),
+    ] {
+        let mut spec = with(1, json!({"protocol": "QUIC", "tls": tls}));
+        spec["listeners"][1].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        says(&fresh(spec, &clb()), Some("b"), Reason::Invalid, &[&format!("spec.listeners[1].{field}"), "TCP"]);
+    }
+}
+
+#[test]
+fn a_pod_on_several_networks_is_reached_by_its_address_of_the_vpc() {
+    let status = r#"[{"name": "tke-bridge", "ips": ["10.0.0.2"], "default": true},
+        {"name": "tke-route-eni", "ips": ["10.1.0.2"]}]"#;
+    let on_both = |mut cluster: MemoryCluster| {
+        let mut pod = deployment_pod("shop", "web", "aa", 2);
+        pod.metadata.annotations = Some([(NETWORKS_STATUS.to_owned(), status.to_owned())].into());
+        cluster.pods[1] = std::sync::Arc::new(pod);
+        cluster
+    };
+    let addresses = |resolved: &Resolved| -> Vec<String> {
+        let (_, group) = resolved.desired.groups.iter().find(|(id, _)| id.listener == "b").unwrap();
+        group.targets.keys().map(|t| t.ip.to_string()).collect()
+    };
+    let before = good(base(), &on_both(clb()));
+    assert_eq!(addresses(&before), ["10.0.0.1", "10.1.0.2"]);
+    assert_eq!(addresses(&good(base(), &on_both(cluster()))), ["10.0.0.1", "10.0.0.2"], "proxies are in the cluster");
+    // Not a target any more, it is drained: it is still there.
+    let mut cluster = on_both(clb());
+    let mut pod = (*cluster.pods[1]).clone();
+    pod.metadata.labels.as_mut().unwrap().insert("app".into(), "other".into());
+    pod.metadata.owner_references = None;
+    cluster.pods[1] = std::sync::Arc::new(pod);
+    let resolved = Given::after(&before).resolve(&object(base()), &cluster);
+    let (target, why) = resolved.desired.departed.iter().next().unwrap();
+    assert_eq!((target.ip.to_string().as_str(), *why), ("10.1.0.2", crate::model::Departed::Unselected));
 }
 
 #[test]

@@ -190,7 +190,11 @@ pub(crate) fn sample(listeners: &[(&str, u8)]) -> Observed {
                 address: None,
                 port: 80,
                 tls: None,
-                routes: RouteTable { rules: vec![], default: vec![WeightedGroup { group: id, weight: 1 }] },
+                routes: RouteTable {
+                    rules: vec![],
+                    default: vec![WeightedGroup { group: id, weight: 1 }],
+                    redirect: None,
+                },
                 affinity: None,
                 access_log: AccessLog::Off,
             },

@@ -6,8 +6,9 @@ use envoy_types::pb::envoy::{
     config::{
         core::v3::{DataSource, data_source::Specifier},
         route::v3::{
-            DirectResponseAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
-            WeightedCluster,
+            DirectResponseAction, RedirectAction, RetryPolicy, Route, RouteAction, RouteConfiguration, RouteMatch,
+            VirtualHost, WeightedCluster,
+            redirect_action::{RedirectResponseCode, SchemeRewriteSpecifier},
             retry_policy::{RetryHostPredicate, retry_host_predicate},
             route::Action,
             route_action::{ClusterSpecifier, HashPolicy, hash_policy},
@@ -22,7 +23,10 @@ use super::{
     cluster_name,
     wire::{duration, flag, number, pack},
 };
-use crate::model::{ListenerConfig, ObjectKey, RouteRule, WeightedGroup};
+use crate::{
+    api::Protocol,
+    model::{ListenerConfig, ObjectKey, Redirect, RouteRule, WeightedGroup},
+};
 
 pub(super) fn routes(object: &ObjectKey, name: &str, listener: &ListenerConfig) -> RouteConfiguration {
     let table = &listener.routes;
@@ -34,10 +38,13 @@ pub(super) fn routes(object: &ObjectKey, name: &str, listener: &ListenerConfig) 
             // Envoy looks into one virtual host only: it holds its own rules, those of every wider host, and the default,
             // so that a path without a rule of this host falls through.
             let mut routes: Vec<Route> =
-                table.rules.iter().filter(|r| r.covers(host)).map(|r| rule(object, r)).collect();
+                table.rules.iter().filter(|r| r.covers(host)).map(|r| rule(object, listener, r)).collect();
             routes.push(Route {
                 r#match: path(PathSpecifier::Prefix("/".into())),
-                action: Some(action(object, &table.default)),
+                action: Some(match &table.redirect {
+                    Some(to) => redirect(listener, to),
+                    None => action(object, &table.default),
+                }),
                 ..Route::default()
             });
             VirtualHost { name: host.into(), domains: vec![host.into()], routes, ..VirtualHost::default() }
@@ -57,7 +64,7 @@ fn path(specifier: PathSpecifier) -> Option<RouteMatch> {
     Some(RouteMatch { path_specifier: Some(specifier), ..RouteMatch::default() })
 }
 
-fn rule(object: &ObjectKey, rule: &RouteRule) -> Route {
+fn rule(object: &ObjectKey, listener: &ListenerConfig, rule: &RouteRule) -> Route {
     let specifier = if rule.exact {
         PathSpecifier::Path(rule.path.clone())
     } else {
@@ -67,7 +74,31 @@ fn rule(object: &ObjectKey, rule: &RouteRule) -> Route {
             path => PathSpecifier::PathSeparatedPrefix(path.into()),
         }
     };
-    Route { r#match: path(specifier), action: Some(action(object, &rule.groups)), ..Route::default() }
+    let action = match &rule.redirect {
+        Some(to) => redirect(listener, to),
+        None => action(object, &rule.groups),
+    };
+    Route { r#match: path(specifier), action: Some(action), ..Route::default() }
+}
+
+/// To the same host, path and query at another listener.
+fn redirect(listener: &ListenerConfig, to: &Redirect) -> Action {
+    let usual = |https: bool| if https { 443 } else { 80 };
+    // Left out, the port is that of the request, which Envoy drops where the scheme changes and it is the usual one.
+    let implied = listener.port == usual(listener.protocol == Protocol::HTTPS) && to.port == usual(to.https);
+    Action::Redirect(RedirectAction {
+        port_redirect: if implied { 0 } else { to.port.into() },
+        response_code: match to.status {
+            302 => RedirectResponseCode::Found,
+            307 => RedirectResponseCode::TemporaryRedirect,
+            _ => RedirectResponseCode::MovedPermanently,
+        }
+        .into(),
+        scheme_rewrite_specifier: Some(SchemeRewriteSpecifier::SchemeRedirect(
+            if to.https { "https" } else { "http" }.into(),
+        )),
+        ..RedirectAction::default()
+    })
 }
 
 fn action(object: &ObjectKey, groups: &[WeightedGroup]) -> Action {

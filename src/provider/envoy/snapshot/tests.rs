@@ -13,7 +13,10 @@ use envoy_types::pb::envoy::config::{
 use prost::Message as _;
 
 use super::{Kind, Resources, render, sample};
-use crate::model::{ObjectKey, Observed, RouteRule, Time, WeightedGroup};
+use crate::{
+    api::Protocol,
+    model::{ObjectKey, Observed, Redirect, RouteRule, Time, WeightedGroup},
+};
 
 fn of(observed: &Observed) -> Resources {
     render(&BTreeMap::from([(ObjectKey::new("shop", "web"), observed.clone())]))
@@ -63,8 +66,14 @@ fn routes_name_only_clusters_that_are_there_and_fall_through() {
     let listener = observed.listeners.get_mut("a").unwrap();
     let to = |i: usize| vec![WeightedGroup { group: groups[i].clone(), weight: 1 }];
     listener.routes.rules = vec![
-        RouteRule { host: "shop.example.com".into(), path: "/cart".into(), exact: false, groups: to(1) },
-        RouteRule { host: "*".into(), path: "/any".into(), exact: true, groups: to(1) },
+        RouteRule {
+            host: "shop.example.com".into(),
+            path: "/cart".into(),
+            exact: false,
+            groups: to(1),
+            redirect: None,
+        },
+        RouteRule { host: "*".into(), path: "/any".into(), exact: true, groups: to(1), redirect: None },
     ];
     let resources = of(&observed);
     let body = &resources.of(Kind::Routes)["shop/web/a"].body;
@@ -75,6 +84,26 @@ fn routes_name_only_clusters_that_are_there_and_fall_through() {
         let Some(Action::Route(action)) = &route.action else { panic!("{route:?}") };
         let Some(ClusterSpecifier::Cluster(name)) = &action.cluster_specifier else { panic!("{action:?}") };
         assert!(resources.of(Kind::Cluster).contains_key(name), "{name}");
+    }
+}
+
+#[test]
+fn a_redirect_keeps_host_and_path_and_names_a_port_that_is_not_the_usual_one() {
+    let mut observed = sample(&[("a", 1)]);
+    let (from, to) = (80, 443);
+    for (from, to, https, port) in
+        [(from, to, true, 0), (8080, to, true, 443), (from, 8443, true, 8443), (443, from, false, 0)]
+    {
+        let listener = observed.listeners.get_mut("a").unwrap();
+        listener.port = from;
+        listener.protocol = if from == 443 { Protocol::HTTPS } else { Protocol::HTTP };
+        listener.routes.redirect = Some(Redirect { listener: "b".into(), port: to, https, status: 307 });
+        let resources = of(&observed);
+        let body = &resources.of(Kind::Routes)["shop/web/a"].body;
+        let routes = RouteConfiguration::decode(body.value.as_slice()).unwrap();
+        let Some(Action::Redirect(redirect)) = &routes.virtual_hosts[0].routes[0].action else { panic!("{routes:?}") };
+        assert_eq!((redirect.port_redirect, redirect.response_code), (port, 3), "{from} to {to}");
+        assert_eq!((redirect.host_redirect.as_str(), &redirect.path_rewrite_specifier), ("", &None));
     }
 }
 
