@@ -9,7 +9,7 @@ use tokio::{net::TcpListener, runtime::Runtime};
 
 use crate::{
     Namespace, SYSTEM, cluster, eventually, secs,
-    tencent::{Emulator, HealthSource, Settings},
+    tencent::{Emulator, Faults, HealthSource, Settings},
     yaml,
 };
 
@@ -19,6 +19,8 @@ pub const KEYS: (&str, &str) = ("AKIDemulator", "emulator-secret");
 /// The emulator, and a class of which it is the cloud. Whatever uses the class must be deleted before it is dropped, or
 /// just have been: it waits for that, and is the cloud meanwhile.
 pub struct Clb {
+    // Before the runtime, which is the cloud that objects need to go.
+    _class: Class,
     /// The emulator.
     pub emulator: Emulator,
     /// The class' name, and the Secret's.
@@ -34,16 +36,21 @@ impl Clb {
     /// Starts the emulator; `name` is the class', which is not made yet.
     #[must_use]
     pub fn start(name: &str, tls: bool) -> Self {
+        Self::start_with(name, tls, |_| {})
+    }
+
+    /// The same, with other settings.
+    #[must_use]
+    pub fn start_with(name: &str, tls: bool, change: impl FnOnce(&mut Settings)) -> Self {
         let ip = reachable();
-        #[allow(clippy::disallowed_methods)] // The controller's signatures carry the real time.
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-        let settings = Settings {
+        let mut settings = Settings {
             latency: std::time::Duration::from_millis(50),
             task: std::time::Duration::from_millis(200),
             health: HealthSource::Connect,
-            start: now,
+            start: unix_now(),
             ..Settings::default()
         };
+        change(&mut settings);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (ca, config) = if tls { issue(name, &ip) } else { (None, None) };
         let (emulator, port) = runtime.block_on(async {
@@ -54,18 +61,26 @@ impl Clb {
             (emulator, port)
         });
         let scheme = if tls { "https" } else { "http" };
-        let this =
-            Self { emulator, name: name.into(), endpoint: format!("{scheme}://{ip}:{port}"), ca, _runtime: runtime };
-        this.credentials(KEYS);
-        this
+        let endpoint = format!("{scheme}://{ip}:{port}");
+        secret(name, KEYS);
+        Self { _class: Class(name.into()), emulator, name: name.into(), endpoint, ca, _runtime: runtime }
     }
 
     /// Writes the Secret.
-    pub fn credentials(&self, (id, key): (&str, &str)) {
-        let name = &self.name;
-        cluster().apply(&format!(
-            "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {SYSTEM}}}\nstringData: {{secretId: {id}, secretKey: {key}}}\n"
-        ));
+    pub fn credentials(&self, keys: (&str, &str)) {
+        secret(&self.name, keys);
+    }
+
+    /// Another class of the same cloud, with a Secret of its own name.
+    #[must_use]
+    pub fn another(&self, name: &str, keys: (&str, &str), change: impl FnOnce(&mut Value)) -> Class {
+        let mut spec = self.spec();
+        spec["tencent"]["credentialsSecretRef"]["name"] = name.into();
+        change(&mut spec["tencent"]);
+        secret(name, keys);
+        let class = Class(name.into());
+        class.apply(&spec).unwrap();
+        class
     }
 
     /// The class' spec.
@@ -87,11 +102,7 @@ impl Clb {
     /// # Errors
     /// What the API server says.
     pub fn class(&self, spec: &Value) -> Result<(), String> {
-        let class = serde_json::json!({
-            "apiVersion": "directlb.io/v1alpha1", "kind": "DirectLoadBalancerClass",
-            "metadata": {"name": self.name}, "spec": spec,
-        });
-        cluster().try_apply(&class.to_string())
+        self._class.apply(spec)
     }
 
     /// What is bound at listeners of layer 4: address and weight.
@@ -137,25 +148,52 @@ impl Drop for Clb {
     fn drop(&mut self) {
         // Whatever the test has broken, the objects can go.
         self.emulator.replace_keys(vec![(KEYS.0.into(), KEYS.1.into())], Vec::new());
+        self.emulator.set_faults(Faults::default());
+    }
+}
+
+/// A class and the Secret with its credentials, both of this name.
+pub struct Class(String);
+
+impl Class {
+    fn apply(&self, spec: &Value) -> Result<(), String> {
+        let class = serde_json::json!({
+            "apiVersion": "directlb.io/v1alpha1", "kind": "DirectLoadBalancerClass",
+            "metadata": {"name": self.0}, "spec": spec,
+        });
+        cluster().try_apply(&class.to_string())
+    }
+}
+
+impl Drop for Class {
+    fn drop(&mut self) {
+        let name = &self.0;
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            self.credentials(KEYS);
-            eventually("nothing uses the class any more", secs(60), || {
+            secret(name, KEYS);
+            eventually("nothing uses the class any more", secs(90), || {
                 let all = cluster().get(&["directloadbalancers", "-A"]);
                 let all = all["items"].as_array().cloned().unwrap_or_default();
-                let n = all.iter().filter(|o| o["spec"]["className"] == self.name.as_str()).count();
+                let n = all.iter().filter(|o| o["spec"]["className"] == name.as_str()).count();
                 if n == 0 { Ok(()) } else { Err(format!("{n} objects")) }
             });
         }));
-        let _ = cluster().try_kubectl(&[
-            "delete",
-            "directloadbalancerclass",
-            &self.name,
-            "--ignore-not-found",
-            "--timeout=30s",
-        ]);
-        let _ = cluster().try_kubectl(&["delete", "secret", &self.name, "-n", SYSTEM, "--ignore-not-found"]);
-        assert!(done.is_ok() || std::thread::panicking(), "objects of class {} are still there", self.name);
+        let c = cluster();
+        let _ = c.try_kubectl(&["delete", "directloadbalancerclass", name, "--ignore-not-found", "--timeout=30s"]);
+        let _ = c.try_kubectl(&["delete", "secret", name, "-n", SYSTEM, "--ignore-not-found"]);
+        assert!(done.is_ok() || std::thread::panicking(), "objects of class {name} are still there");
     }
+}
+
+fn secret(name: &str, (id, key): (&str, &str)) {
+    cluster().apply(&format!(
+        "apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {SYSTEM}}}\nstringData: {{secretId: {id}, secretKey: {key}}}\n"
+    ));
+}
+
+/// The time that the controller's signatures carry, in Unix seconds.
+fn unix_now() -> u64 {
+    #[allow(clippy::disallowed_methods)] // The real time is what it is about.
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// The address by which the lab's nodes, and the Pods on them, reach this machine.

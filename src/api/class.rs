@@ -178,11 +178,38 @@ pub struct TencentClass {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pass_to_target: Option<bool>,
 
+    /// Quotas that differ from what the API says (or, where it says nothing, from those documented).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[garde(dive)]
+    pub quotas: Option<TencentQuotas>,
+
     /// Tags that every load balancer gets, besides those that say whose it is.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(length(max = 15))]
     #[garde(length(max = 15))]
     pub tags: BTreeMap<String, String>,
+}
+
+/// How many there may be of something.
+#[derive(KubeSchema, Validate, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[garde(allow_unvalidated)]
+pub struct TencentQuotas {
+    /// Listeners of a load balancer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    #[garde(inner(custom(super::validate::quota)))]
+    pub listeners: Option<i32>,
+    /// Rules of a listener.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    #[garde(inner(custom(super::validate::quota)))]
+    pub rules: Option<i32>,
+    /// Targets of a TCP, UDP, TLS or QUIC listener, or of a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    #[garde(inner(custom(super::validate::quota)))]
+    pub targets: Option<i32>,
 }
 
 /// A Secret of the controller's namespace.

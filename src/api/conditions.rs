@@ -11,6 +11,8 @@ pub enum ConditionType {
     ProxiesReady,
     /// Every target is registered and passes its health checks.
     TargetsReady,
+    /// The cloud's quotas leave room; only in a cloud. `Ready` does not depend on it.
+    WithinQuota,
     /// All of the above: traffic to the address reaches healthy Pods.
     Ready,
     /// kstatus: work is under way.
@@ -21,11 +23,12 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// All types, in the order in which status lists them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Accepted,
         Self::Programmed,
         Self::ProxiesReady,
         Self::TargetsReady,
+        Self::WithinQuota,
         Self::Ready,
         Self::Reconciling,
         Self::Stalled,
@@ -39,6 +42,7 @@ impl ConditionType {
             Self::Programmed => "Programmed",
             Self::ProxiesReady => "ProxiesReady",
             Self::TargetsReady => "TargetsReady",
+            Self::WithinQuota => "WithinQuota",
             Self::Ready => "Ready",
             Self::Reconciling => "Reconciling",
             Self::Stalled => "Stalled",
@@ -120,6 +124,10 @@ reasons! {
         CloudConflict,
         /// A quota of the cloud is used up: what fits is there, the rest waits.
         QuotaExceeded,
+        /// Four fifths or more of a quota of the cloud are used.
+        QuotaNearlyUsed,
+        /// Every quota of the cloud leaves room.
+        WithinQuota,
         /// The load balancer to adopt, or what was made, is not there.
         LoadBalancerNotFound,
         /// Somebody else changed or removed what is the object's: it was put right.
@@ -204,6 +212,10 @@ reasons! {
         ContainersNotReady,
         /// No proxy or load balancer to register with.
         NoProxies,
+        /// A quota of the cloud is used up: the Pod cannot be registered.
+        QuotaExceeded,
+        /// The cloud refuses the Pod's address, or another part of its registration.
+        CloudRejected,
         /// No listener targets this Pod: the gate is open.
         NotTargeted,
         /// `readinessGate: Disabled`: the gate is open.

@@ -14,7 +14,7 @@ pub mod validate;
 
 pub use class::{
     AllowedNamespaces, ClassDefaults, DirectLoadBalancerClass, DirectLoadBalancerClassSpec,
-    DirectLoadBalancerClassStatus, EnvoyClass, SecretRef, TencentClass,
+    DirectLoadBalancerClassStatus, EnvoyClass, SecretRef, TencentClass, TencentQuotas,
 };
 pub use conditions::{ConditionType, GateReason, Reason};
 pub use duration::HumanDuration;
@@ -27,7 +27,7 @@ pub use load_balancer::{
 pub use port::PortRef;
 pub use status::{
     AddressStatus, DirectLoadBalancerStatus, HoldStatus, InjectionStatus, ListenerStatus, LoadBalancerStatus,
-    PlanStatus, ServiceSelector, TargetCounts,
+    PlanStatus, QuotaStatus, ServiceSelector, TargetCounts,
 };
 
 /// API group of every DirectLB type.

@@ -29,6 +29,10 @@ pub struct DirectLoadBalancerStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub listeners: Vec<ListenerStatus>,
+    /// How much of the cloud's quotas the load balancer uses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["resource".into(), "listener".into()]))]
+    pub quotas: Vec<QuotaStatus>,
     /// Work not done yet.
     #[serde(default)]
     pub plan: PlanStatus,
@@ -36,7 +40,7 @@ pub struct DirectLoadBalancerStatus {
     /// defaults is nowhere else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub injection: Option<InjectionStatus>,
-    /// `Accepted`, `Programmed`, `ProxiesReady`, `TargetsReady`, `Ready`, and kstatus' `Reconciling` and `Stalled`.
+    /// `Accepted`, `Programmed`, `ProxiesReady`, `TargetsReady`, `WithinQuota`, `Ready`, and kstatus' `Reconciling` and `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -131,6 +135,21 @@ pub struct ListenerStatus {
     /// The same in a sentence.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub message: String,
+}
+
+/// How much of a quota is used.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct QuotaStatus {
+    /// Of what: `Listeners` of the load balancer, `Rules` of a listener, or `Targets` of a listener or of its fullest rule.
+    pub resource: String,
+    /// The listener; empty: the load balancer as a whole.
+    #[serde(default)]
+    pub listener: String,
+    /// How many there are.
+    pub used: i32,
+    /// How many there may be.
+    pub limit: i32,
 }
 
 /// Work not done yet.

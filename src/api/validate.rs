@@ -352,6 +352,10 @@ pub(crate) fn redirect_status(value: &i32, (): &()) -> garde::Result {
     Err(garde::Error::new(format!("{value} is no status of a redirect: use 301, 302 or 307")))
 }
 
+pub(crate) fn quota(value: &i32, (): &()) -> garde::Result {
+    in_range(*value, 1, 100_000)
+}
+
 pub(crate) fn rate(value: &i32, (): &()) -> garde::Result {
     in_range(*value, 1, 1000)
 }

@@ -4,22 +4,25 @@
 //! Only the leader drives clouds. A replica that does not lead resolves its objects, so that the webhook and its metrics
 //! know of them, and leaves everything else alone.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt as _;
 
 use super::{caches::Caches, context::Context, reconcile::Stage, revisions};
 use crate::{
-    api::{DirectLoadBalancer, DirectLoadBalancerClass, FINALIZER, Mode, Reason, Scheme, TencentClass},
+    api::{DirectLoadBalancer, DirectLoadBalancerClass, FINALIZER, Mode, QuotaStatus, Reason, Scheme, TencentClass},
     gate::inject,
     model::{ObjectKey, Observed, Plan, Time},
     plan::plan,
     provider::tencent::{
-        self, Credentials, Endpoint, Goal, LIMITS, NewLoadBalancer, Report, Tag, TencentProvider, Trouble,
+        self, Credentials, Endpoint, Goal, LIMITS, NewLoadBalancer, Report, Tag, TencentProvider, Trouble, Usage,
     },
     resolve::{self, Cluster as _, Input, Resolved},
-    status::{Cloud, CloudTrouble},
+    status::{Cloud, CloudTrouble, some_of},
 };
 
 /// The API that a class without `endpoint` uses.
@@ -129,7 +132,8 @@ pub(super) fn drive(
     provider: &TencentProvider,
 ) -> Result<(), CloudTrouble> {
     let Some(tencent) = &class.spec.tencent else { return Ok(()) };
-    let trouble = |reason, message| CloudTrouble { listener: None, target: false, reason, message };
+    let trouble =
+        |reason, message| CloudTrouble { listener: None, target: false, pods: BTreeSet::new(), reason, message };
     let secret_name = &tencent.credentials_secret_ref.name;
     let secret = caches.credentials(secret_name);
     let credentials = credentials(secret.as_deref()).map_err(|what| {
@@ -197,7 +201,19 @@ fn goal(key: &ObjectKey, object: &DirectLoadBalancer, tencent: &TencentClass, cl
     let held = object.finalizers().iter().any(|f| f == FINALIZER);
     let enforce = held && !refused && object.spec.mode == Mode::Enforce;
     let security_groups = tencent.security_groups.iter().cloned().collect();
-    Goal { uid, cluster, adopt, known, new, security_groups, enforce, deleting }
+    let quotas = tencent.quotas.clone().unwrap_or_default();
+    let quotas = tencent::quotas_of_class(quotas.listeners, quotas.rules, quotas.targets);
+    Goal { uid, cluster, adopt, known, new, security_groups, quotas, enforce, deleting }
+}
+
+/// The Pods that are left out, and why the cloud refuses one, as far as that is known.
+fn about(trouble: &Trouble, pods: &[Arc<Pod>]) -> String {
+    let out: BTreeSet<&String> = trouble.pods.iter().collect();
+    let named = pods.iter().filter(|p| p.metadata.uid.as_ref().is_some_and(|uid| out.contains(uid)));
+    let names: Vec<String> = named.map(|p| p.name_any()).collect();
+    let names = (!names.is_empty()).then(|| format!("left out: {}", some_of(&names)));
+    let all: Vec<String> = names.into_iter().chain(refused(trouble, pods)).collect();
+    if all.is_empty() { String::new() } else { format!(" ({})", all.join("; ")) }
 }
 
 /// Why the cloud refuses a target, as far as its Pod tells.
@@ -207,19 +223,25 @@ fn refused(trouble: &Trouble, pods: &[Arc<Pod>]) -> Option<String> {
     pods.iter().find(has).and_then(|p| resolve::out_of_reach(p))
 }
 
+fn quota(usage: Usage) -> QuotaStatus {
+    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+    QuotaStatus {
+        resource: usage.resource.into(),
+        listener: usage.listener.unwrap_or_default(),
+        used: count(usage.used),
+        limit: count(usage.limit),
+    }
+}
+
 /// What status shows of it.
 fn facts(object: &DirectLoadBalancer, report: Report, mut troubles: Vec<CloudTrouble>, pods: &[Arc<Pod>]) -> Cloud {
     let known = object.status.as_ref().map(|s| s.load_balancer.id.clone()).unwrap_or_default();
     troubles.extend(report.troubles.iter().map(|t| CloudTrouble {
         listener: t.listener.clone(),
         target: t.target,
+        pods: t.pods.iter().cloned().collect(),
         reason: t.reason(),
-        message: format!(
-            "{}: {}{}",
-            t.what,
-            t.message,
-            refused(t, pods).map(|p| format!(" ({p})")).unwrap_or_default()
-        ),
+        message: format!("{}: {}{}", t.what, t.message, about(t, pods)),
     }));
     let id = if report.id.is_empty() && !report.looked { known } else { report.id };
     Cloud {
@@ -228,6 +250,7 @@ fn facts(object: &DirectLoadBalancer, report: Report, mut troubles: Vec<CloudTro
         listeners: report.listeners,
         missing: report.missing,
         troubles,
+        quotas: report.quotas.into_iter().map(quota).collect(),
         clean: report.clean,
     }
 }

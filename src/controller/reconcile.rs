@@ -172,6 +172,7 @@ impl Stage {
                 && self.in_force.listeners.is_empty()
                 && age > NOT_ACCEPTED_GRACE,
             proxies: self.cloud.is_some() || self.fleet.proxies.values().any(|p| p.state == ProxyState::Reporting),
+            cloud: self.cloud.as_ref(),
         }
     }
 }

@@ -29,6 +29,7 @@ pub(super) fn all(facts: &Facts<'_>, targets: &TargetCounts) -> Vec<Condition> {
     let proxies = proxies(facts);
     let healthy = targets_ready(facts, targets);
     let ready = ready(facts, &[&accepted, &programmed, &healthy], targets);
+    let quota = within_quota(facts);
     let stuck = facts.cloud.and_then(|c| c.trouble(false)).filter(|(reason, _)| reason.needs_a_person());
     let stalled = match stuck {
         _ if !accepted.true_ => yes(accepted.reason, accepted.message.clone()),
@@ -44,12 +45,15 @@ pub(super) fn all(facts: &Facts<'_>, targets: &TargetCounts) -> Vec<Condition> {
         .into_iter()
         // A cloud has no proxies.
         .filter(|type_| facts.cloud.is_none() || *type_ != ConditionType::ProxiesReady)
+        // And quotas are a cloud's.
+        .filter(|type_| facts.cloud.is_some_and(|c| !c.quotas.is_empty()) || *type_ != ConditionType::WithinQuota)
         .map(|type_| {
             let verdict = match type_ {
                 ConditionType::Accepted => &accepted,
                 ConditionType::Programmed => &programmed,
                 ConditionType::ProxiesReady => &proxies,
                 ConditionType::TargetsReady => &healthy,
+                ConditionType::WithinQuota => &quota,
                 ConditionType::Ready => &ready,
                 ConditionType::Reconciling => &reconciling,
                 ConditionType::Stalled => &stalled,
@@ -93,7 +97,7 @@ fn clip(message: &str) -> String {
 }
 
 /// The first few of many, and how many more.
-pub(super) fn some_of<S: AsRef<str>>(all: &[S]) -> String {
+pub(crate) fn some_of<S: AsRef<str>>(all: &[S]) -> String {
     const SHOWN: usize = 5;
     let shown: Vec<&str> = all.iter().take(SHOWN).map(AsRef::as_ref).collect();
     let more = all.len().saturating_sub(SHOWN);
@@ -191,6 +195,26 @@ fn targets_ready(facts: &Facts<'_>, targets: &TargetCounts) -> Verdict {
         return yes(Reason::UngatedPods, notes.join("; "));
     }
     yes(Reason::AllHealthy, notes.join("; "))
+}
+
+/// Percent of a quota that are a warning.
+const NEARLY: i64 = 80;
+
+fn within_quota(facts: &Facts<'_>) -> Verdict {
+    let Some(cloud) = facts.cloud else { return yes(Reason::WithinQuota, "") };
+    let exceeded: Vec<&str> =
+        cloud.troubles.iter().filter(|t| t.reason == Reason::QuotaExceeded).map(|t| t.message.as_str()).collect();
+    if !exceeded.is_empty() {
+        return no(Reason::QuotaExceeded, some_of(&exceeded));
+    }
+    let near = cloud.quotas.iter().filter(|q| i64::from(q.used) * 100 >= i64::from(q.limit) * NEARLY);
+    let near: Vec<String> = near
+        .map(|q| {
+            let of = if q.listener.is_empty() { String::new() } else { format!(" of listener {}", q.listener) };
+            format!("{}{of}: {} of {}", q.resource.to_lowercase(), q.used, q.limit)
+        })
+        .collect();
+    if near.is_empty() { yes(Reason::WithinQuota, "") } else { no(Reason::QuotaNearlyUsed, some_of(&near)) }
 }
 
 fn with_notes(text: String, notes: &[String]) -> String {

@@ -19,11 +19,12 @@ pub struct Transition {
 /// and so are those that are merely not yet true.
 #[must_use]
 pub fn transitions(before: Option<&DirectLoadBalancerStatus>, after: &DirectLoadBalancerStatus) -> Vec<Transition> {
-    const TOLD: [ConditionType; 5] = [
+    const TOLD: [ConditionType; 6] = [
         ConditionType::Accepted,
         ConditionType::Programmed,
         ConditionType::ProxiesReady,
         ConditionType::TargetsReady,
+        ConditionType::WithinQuota,
         ConditionType::Ready,
     ];
     const QUIET: [Reason; 6] = [

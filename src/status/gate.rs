@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::Cloud;
 use crate::{
-    api::GateReason,
+    api::{GateReason, Reason},
     model::{Desired, Group, GroupId, Health, Observed, TargetId, TargetState},
 };
 
@@ -20,6 +21,8 @@ pub struct GateContext<'a> {
     pub not_accepted: bool,
     /// The fleet has proxies that report.
     pub proxies: bool,
+    /// The load balancer in a cloud.
+    pub cloud: Option<&'a Cloud>,
 }
 
 /// What a Pod's gate condition should be.
@@ -95,7 +98,7 @@ pub fn gate(ctx: &GateContext<'_>, uid: &str, groups: &BTreeSet<GroupId>, is_ope
                 Health::Unhealthy { on } => {
                     Some(GateVerdict::shut(R::HealthCheckFailing, failure(&want.pod, id, group, on)))
                 }
-                Health::Pending { on } => Some(pending(id, group, on)),
+                Health::Pending { on } => Some(refused(ctx, uid).unwrap_or_else(|| pending(id, group, on))),
                 _ if !ctx.proxies => Some(GateVerdict::shut(R::NoProxies, "the fleet has no proxy that reports")),
                 _ => Some(GateVerdict::shut(R::Registering, format!("no proxy has reported on {id} yet"))),
             },
@@ -105,9 +108,20 @@ pub fn gate(ctx: &GateContext<'_>, uid: &str, groups: &BTreeSet<GroupId>, is_ope
         None if held => None,
         None => Some(GateVerdict::open(R::Healthy, "registered and healthy on every listener, rule and proxy")),
         // On an unknown an open gate stays open.
-        Some(v) if is_open && matches!(v.reason, R::Registering | R::NoProxies) => None,
+        Some(v) if is_open && !matches!(v.reason, R::HealthCheckFailing | R::ContainersNotReady) => None,
         Some(v) => Some(v),
     }
+}
+
+/// What the cloud has against the Pod.
+fn refused(ctx: &GateContext<'_>, uid: &str) -> Option<GateVerdict> {
+    let trouble = ctx.cloud?.refusal(uid)?;
+    let reason = match trouble.reason {
+        Reason::QuotaExceeded => GateReason::QuotaExceeded,
+        Reason::CloudRejected | Reason::CloudConflict => GateReason::CloudRejected,
+        _ => return None,
+    };
+    Some(GateVerdict::shut(reason, trouble.message.clone()))
 }
 
 fn serves(in_force: &Observed, id: &GroupId, target: &TargetId) -> bool {
@@ -117,8 +131,9 @@ fn serves(in_force: &Observed, id: &GroupId, target: &TargetId) -> bool {
 
 fn severity(reason: GateReason) -> u8 {
     match reason {
-        GateReason::HealthCheckFailing => 3,
-        GateReason::ContainersNotReady => 2,
+        GateReason::HealthCheckFailing => 4,
+        GateReason::ContainersNotReady => 3,
+        GateReason::QuotaExceeded | GateReason::CloudRejected => 2,
         GateReason::Registering => 1,
         _ => 0,
     }

@@ -11,13 +11,14 @@ use std::{
     net::IpAddr,
 };
 
+pub(crate) use conditions::some_of;
 pub use events::{Transition, transitions};
 pub use gate::{GateContext, GateVerdict, gate};
 
 use crate::{
     api::{
         AddressStatus, DirectLoadBalancer, DirectLoadBalancerStatus, HoldStatus, InjectionStatus, ListenerStatus,
-        LoadBalancerStatus, Mode, PlanStatus, Reason, TargetCounts,
+        LoadBalancerStatus, Mode, PlanStatus, QuotaStatus, Reason, TargetCounts,
     },
     model::{Desired, Group, Health, Hold, HoldReason, Observed, Plan, TargetState, Time},
 };
@@ -75,6 +76,8 @@ pub struct Cloud {
     pub missing: BTreeSet<String>,
     /// What goes wrong.
     pub troubles: Vec<CloudTrouble>,
+    /// How much of the quotas is used.
+    pub quotas: Vec<QuotaStatus>,
     /// Nothing of the object is left in the cloud.
     pub clean: bool,
 }
@@ -86,6 +89,8 @@ pub struct CloudTrouble {
     pub listener: Option<String>,
     /// It is about a target.
     pub target: bool,
+    /// The UIDs of the Pods that it keeps from being registered.
+    pub pods: BTreeSet<String>,
     /// Why, from the closed list.
     pub reason: Reason,
     /// What was tried, and what the cloud says.
@@ -93,6 +98,11 @@ pub struct CloudTrouble {
 }
 
 impl Cloud {
+    /// What keeps a Pod from being registered.
+    fn refusal(&self, uid: &str) -> Option<&CloudTrouble> {
+        self.troubles.iter().find(|t| t.pods.contains(uid))
+    }
+
     /// What goes wrong with the load balancer, its listeners and rules (or with its targets), in a sentence: the first
     /// few, those of the same reason together.
     fn trouble(&self, of_targets: bool) -> Option<(Reason, String)> {
@@ -145,6 +155,7 @@ pub fn status(facts: &Facts<'_>) -> DirectLoadBalancerStatus {
         ready_targets: format!("{}/{}", targets.healthy, targets.desired),
         targets,
         listeners: listeners(facts),
+        quotas: facts.cloud.map(|c| c.quotas.clone()).unwrap_or_default(),
         plan: plan_status(facts),
         injection: Some(facts.injection.clone()),
         conditions: conditions::all(facts, &targets),

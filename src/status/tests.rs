@@ -12,7 +12,7 @@ use super::{Cloud, CloudTrouble, Facts, Fleet, GateContext, Proxy, ProxyState, g
 use crate::{
     api::{
         DirectLoadBalancer, DirectLoadBalancerSpec, DirectLoadBalancerStatus, GateReason, InjectionStatus, Mode,
-        Protocol, Reason, Scheduler, TargetProtocol,
+        Protocol, QuotaStatus, Reason, Scheduler, TargetProtocol,
     },
     model::{
         AccessLog, Desired, DesiredTarget, Group, GroupId, Health, HealthCheck, HealthProbe, Hold, HoldReason,
@@ -136,7 +136,7 @@ impl World {
 
     fn trouble(&mut self, listener: Option<&str>, target: bool, reason: Reason, message: &str) {
         let listener = listener.map(Into::into);
-        let trouble = CloudTrouble { listener, target, reason, message: message.into() };
+        let trouble = CloudTrouble { listener, target, pods: BTreeSet::new(), reason, message: message.into() };
         self.cloud.as_mut().unwrap().troubles.push(trouble);
     }
 
@@ -173,6 +173,7 @@ impl World {
             disabled: false,
             not_accepted: false,
             proxies: true,
+            cloud: self.cloud.as_ref(),
         };
         gate(&ctx, &format!("u{n}"), &BTreeSet::from([id()]), is_open).map(|v| (v.open, v.reason, v.message))
     }
@@ -273,7 +274,14 @@ fn gates() {
 fn no_pod_is_stranded() {
     let mut w = World::well();
     w.target(1).health = Health::Unhealthy { on: BTreeSet::new() };
-    let ctx = |d, n| GateContext { desired: d, in_force: &w.in_force, disabled: false, not_accepted: n, proxies: true };
+    let ctx = |d, n| GateContext {
+        desired: d,
+        in_force: &w.in_force,
+        disabled: false,
+        not_accepted: n,
+        proxies: true,
+        cloud: None,
+    };
     let one = BTreeSet::from([id()]);
     let reason = |c: &GateContext<'_>, groups: &BTreeSet<GroupId>| gate(c, "u1", groups, false).unwrap().reason;
     let mut deleting = w.desired.clone();
@@ -440,6 +448,44 @@ fn trouble_in_a_cloud_is_said_where_it_belongs() {
     assert_eq!(condition(&s, "Programmed").status, "True");
     assert_eq!(condition(&s, "TargetsReady").reason, "QuotaExceeded");
     assert!(condition(&s, "TargetsReady").message.ends_with("and 3 more"));
+}
+
+#[test]
+fn quotas_are_told_before_they_are_used_up() {
+    let quota = |used| QuotaStatus { resource: "Targets".into(), listener: "http".into(), used, limit: 50 };
+    let mut w = World::in_cloud();
+    w.cloud.as_mut().unwrap().quotas = vec![quota(39)];
+    let before = w.status(1_000);
+    assert_eq!((condition(&before, "WithinQuota").status.as_str(), before.quotas.len()), ("True", 1));
+    w.cloud.as_mut().unwrap().quotas = vec![quota(40)];
+    let near = w.status(2_000);
+    let within = condition(&near, "WithinQuota");
+    assert_eq!((within.status.as_str(), within.reason.as_str()), ("False", "QuotaNearlyUsed"));
+    assert_eq!(within.message, "targets of listener http: 40 of 50");
+    assert_eq!(condition(&near, "Ready").status, "True", "it serves");
+    let told = transitions(Some(&before), &near);
+    assert_eq!((told.len(), told[0].reason.as_str(), told[0].warning), (1, "QuotaNearlyUsed", true), "{told:?}");
+    let again = transitions(Some(&near), &before);
+    assert_eq!((again.len(), again[0].warning), (1, false), "{again:?}");
+    w.trouble(Some("http"), true, Reason::QuotaExceeded, "quota: 3 are waiting");
+    assert_eq!(condition(&w.status(3_000), "WithinQuota").message, "quota: 3 are waiting");
+}
+
+#[test]
+fn a_pod_that_the_cloud_refuses_is_told_why_its_gate_stays_shut() {
+    let mut w = World::in_cloud();
+    w.target(1).health = Health::Pending { on: BTreeSet::from(["lb-1".to_owned()]) };
+    assert_eq!(w.gate(1, false).unwrap().1, GateReason::Registering);
+    for (reason, expected) in
+        [(Reason::QuotaExceeded, GateReason::QuotaExceeded), (Reason::CloudRejected, GateReason::CloudRejected)]
+    {
+        w.cloud.as_mut().unwrap().troubles.clear();
+        w.trouble(Some("http"), true, reason, "quota: 3 are waiting");
+        assert_eq!(w.gate(1, false).unwrap().1, GateReason::Registering, "it is about other Pods");
+        w.cloud.as_mut().unwrap().troubles[0].pods.insert("u1".into());
+        assert_eq!(w.gate(1, false), Some((false, expected, "quota: 3 are waiting".into())));
+        assert_eq!(w.gate(1, true), None, "an open gate is shut by a health check alone");
+    }
 }
 
 #[test]

@@ -5,6 +5,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_precision_loss)]
 
 mod bound;
+#[path = "../../tests/tencent/control.rs"]
+#[allow(dead_code)] // Tests use the rest.
+mod control;
 #[path = "../../tests/tencent/in_process.rs"]
 mod in_process;
 mod report;
@@ -16,6 +19,11 @@ use std::path::Path;
 
 use report::Row;
 use world::Strategy;
+
+// What `control` goes by.
+const ID: &str = "AKIDemulator";
+const KEY: &str = "emulator-secret";
+const HOST: &str = "clb.tencentcloudapi.com";
 
 /// Runs a scenario in a runtime of its own, whose clock goes only when there is nothing to do.
 fn run<T>(scenario: impl Future<Output = T>) -> T {
@@ -48,6 +56,7 @@ fn main() {
             rows.push(run(scenarios::scale_out(strategy)));
         }
         rows.extend(run(scenarios::many_and_cold_start()));
+        rows.push(run(scenarios::cold_start_of_workers()));
         rows.extend(run(scenarios::fairness()));
         rows.extend(run(scenarios::throttle_storm()));
     }

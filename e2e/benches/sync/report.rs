@@ -43,6 +43,10 @@ pub(crate) fn table(rows: &[Row]) -> String {
             r.seconds / r.bound_seconds,
             r.calls as f64 / r.least_calls as f64,
         );
+        if let (Some(cpu), Some(rss)) = (r.cpu_seconds, r.peak_rss_mib) {
+            // Of the whole process: the emulator is in it.
+            _ = writeln!(out, "{:<26} {cpu:.3} s of CPU, {rss:.1} MiB at most, with the emulator", "");
+        }
     }
     out
 }

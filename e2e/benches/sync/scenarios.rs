@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use directlb::provider::tencent::{Binding, Write};
-use e2e::tencent::Faults;
+use e2e::tencent::{Faults, Settings};
 use futures::future::join_all;
 
 use crate::{
     bound,
+    control::{self, Listen, Object},
     report::Row,
     world::{Calls, Strategy, World, bindings, measured},
 };
@@ -107,6 +108,46 @@ pub(crate) async fn many_and_cold_start() -> Vec<Row> {
     cold.peak_rss_mib = crate::usage::peak_rss_mib();
     rows.push(cold);
     rows
+}
+
+/// The same with the controller's workers and planner on top: until each load balancer was looked at, by which what is in
+/// force is known.
+pub(crate) async fn cold_start_of_workers() -> Row {
+    const BALANCERS: usize = 200;
+    let mut world = control::World::new(Settings { rate: 1000, ..Settings::default() });
+    world.cloud.set_quota("TOTAL_INTERNAL_CLB_QUOTA", 1000);
+    world.rate = Some(1000);
+    let pods: Vec<u8> = (1..=50).collect();
+    let names: Vec<&'static str> = (0..BALANCERS).map(|n| &*format!("lb-{n}").leak()).collect();
+    names.iter().for_each(|name| world.put(Object::new(name, vec![Listen::tcp("tcp", 443, &pods)])));
+    world.reconcile();
+    while world.open.len() < BALANCERS * 50 {
+        world.reconcile_changed();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    world.cloud.clear_ledger();
+    world.rate = None;
+    #[allow(clippy::disallowed_methods)] // The paused clock.
+    let begun = tokio::time::Instant::now();
+    let cpu = crate::usage::cpu();
+    world.restart(None);
+    world.reconcile();
+    while !names.iter().all(|name| world.report(name).looked) {
+        world.reconcile_changed();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    world.reconcile_changed();
+    let (cpu, took) = (crate::usage::cpu() - cpu, begun.elapsed());
+    let calls = world.cloud.ledger();
+    let writes = calls.iter().filter(|c| !c.action.starts_with("Describe")).count();
+    let calls = Calls { all: calls.len(), writes };
+    // Quotas; 20 load balancers in a call; listeners and targets of one; health of 30, each second until all are known.
+    let least = 1 + BALANCERS / 20 + 2 * BALANCERS + 7;
+    let bound = ((BALANCERS - 1) as f64).mul_add(1.0 / 20.0, 0.3);
+    let mut row = row("cold-start-workers", (50, 1), Strategy::Engine, (took, calls), (bound, least));
+    row.cpu_seconds = Some((cpu * 1000.0).round() / 1000.0);
+    row.peak_rss_mib = crate::usage::peak_rss_mib();
+    row
 }
 
 /// 50 load balancers with 10 new targets each: alone, and beside one that has 20,000 bindings to register.

@@ -135,6 +135,11 @@ impl Emulator {
         self.lock().traffic.insert(load_balancer.to_owned(), mbits);
     }
 
+    /// Puts its clock forward by so many seconds.
+    pub fn put_clock_forward(&self, seconds: u64) {
+        self.lock().clock.put_forward(seconds);
+    }
+
     /// Other keys, and which of them may do nothing.
     pub fn replace_keys(&self, keys: Vec<(String, String)>, denied: Vec<String>) {
         let mut engine = self.lock();

@@ -4,6 +4,7 @@
 mod addresses;
 mod bad_input;
 mod clb;
+mod clb_troubles;
 mod gates;
 mod kubectl;
 mod leaving;

@@ -42,6 +42,11 @@ impl Work {
         }
     }
 
+    /// The UID of the Pod that it registers.
+    pub(super) fn pods(&self) -> Vec<String> {
+        if let Write::Register { tag, .. } = &self.write { vec![tag.clone()] } else { Vec::new() }
+    }
+
     /// Whether it is about a target, and not about a listener or rule.
     pub(super) const fn is_target(&self) -> bool {
         matches!(self.write, Write::Register { .. } | Write::Weight { .. } | Write::Deregister(_))

@@ -29,5 +29,6 @@ pub use ops::{
     NewListener, NewLoadBalancer, NewRule, Place, Quotas, Read, Redirected, Rule, Tag, TargetHealth, Write,
 };
 pub use provider::{AnyTransport, Connect, Endpoint, Outside, TencentProvider};
+pub use quota::{Usage, of_class as quotas_of_class};
 pub use sign::{Credentials, Request, authorization};
 pub use state::{Goal, Incident, LIMITS, Report, Trouble};

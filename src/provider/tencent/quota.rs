@@ -19,6 +19,55 @@ const RULES: &str = "TOTAL_LISTENER_RULE_QUOTA";
 /// Targets of a listener of layer 4, or of a rule.
 const TARGETS: &str = "TOTAL_TARGET_BIND_QUOTA";
 
+/// What the documents say, for accounts that the API does not answer (CLB's "Quotas and limits").
+const DOCUMENTED: [(&str, i64); 3] = [(LISTENERS, 50), (RULES, 50), (TARGETS, 200)];
+
+/// The quotas that count: those documented, what the API says instead, and what the class says instead of both.
+pub(super) fn effective(account: &Quotas, class: &Quotas) -> Quotas {
+    let documented = DOCUMENTED.into_iter().map(|(id, limit)| (id.to_owned(), limit));
+    Quotas(documented.chain(account.0.clone()).chain(class.0.clone()).collect())
+}
+
+/// What a class may say of quotas: listeners, rules, targets.
+#[must_use]
+pub fn of_class(listeners: Option<i32>, rules: Option<i32>, targets: Option<i32>) -> Quotas {
+    let all = [(LISTENERS, listeners), (RULES, rules), (TARGETS, targets)];
+    Quotas(all.into_iter().filter_map(|(id, limit)| Some((id.to_owned(), i64::from(limit?)))).collect())
+}
+
+/// How much of a quota is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// `Listeners`, `Rules` or `Targets`.
+    pub resource: &'static str,
+    /// The object's listener; `None`: the load balancer as a whole.
+    pub listener: Option<String>,
+    /// How many there are.
+    pub used: usize,
+    /// How many there may be.
+    pub limit: usize,
+}
+
+/// How much is used of each quota that the object's listeners have a part in.
+pub(super) fn usage(found: &Found, uid: &str, quotas: &Quotas) -> Vec<Usage> {
+    let of = |resource, quota: &str, listener: Option<&str>, used| {
+        let limit = usize::try_from(*quotas.0.get(quota)?).ok()?;
+        Some(Usage { resource, listener: listener.map(Into::into), used, limit })
+    };
+    let mut bound: BTreeMap<&Place, usize> = BTreeMap::new();
+    found.targets.keys().for_each(|b| *bound.entry(&b.place).or_default() += 1);
+    let mut out: Vec<Usage> = of("Listeners", LISTENERS, None, found.listeners.len()).into_iter().collect();
+    for (name, listener) in found.of(uid) {
+        let name = Some(name.listener.as_str());
+        if !listener.rules.is_empty() {
+            out.extend(of("Rules", RULES, name, listener.rules.len()));
+        }
+        let fullest = bound.iter().filter(|(p, _)| p.listener == listener.id).map(|(_, n)| *n).max();
+        out.extend(of("Targets", TARGETS, name, fullest.unwrap_or(0)));
+    }
+    out
+}
+
 /// Of `work`, what fits; and what is wrong with the rest, by what it is about.
 pub(super) fn fit(found: &Found, work: Vec<Work>, quotas: &Quotas) -> (Vec<Work>, BTreeMap<String, Trouble>) {
     let limit = |quota: &str| quotas.0.get(quota).map_or(usize::MAX, |q| usize::try_from(*q).unwrap_or(0));
@@ -31,7 +80,7 @@ pub(super) fn fit(found: &Found, work: Vec<Work>, quotas: &Quotas) -> (Vec<Work>
         *there.entry(Kind::Targets(binding.place.clone())).or_default() += 1;
     }
     let before = there.clone();
-    let mut left: BTreeMap<Kind, (String, Vec<String>)> = BTreeMap::new();
+    let mut left: BTreeMap<Kind, Left> = BTreeMap::new();
     let mut fits = Vec::new();
     for w in work {
         let Some(kind) = Kind::of(&w.write) else {
@@ -43,10 +92,14 @@ pub(super) fn fit(found: &Found, work: Vec<Work>, quotas: &Quotas) -> (Vec<Work>
             *n += 1;
             fits.push(w);
         } else {
-            left.entry(kind).or_insert_with(|| (w.listener.clone(), Vec::new())).1.push(w.what);
+            let left = left.entry(kind).or_insert_with(|| Left { listener: w.listener.clone(), ..Left::default() });
+            left.what.push(w.what);
+            if let Write::Register { tag, .. } = w.write {
+                left.pods.push(tag);
+            }
         }
     }
-    let troubles = left.into_iter().map(|(kind, (listener, what))| {
+    let troubles = left.into_iter().map(|(kind, Left { listener, what, pods })| {
         let shown: Vec<&str> = what.iter().take(3).map(String::as_str).collect();
         let more = if what.len() > 3 { format!(", and {} more", what.len() - 3) } else { String::new() };
         let message = format!(
@@ -62,6 +115,7 @@ pub(super) fn fit(found: &Found, work: Vec<Work>, quotas: &Quotas) -> (Vec<Work>
             listener: Some(listener),
             target: matches!(kind, Kind::Targets(_)),
             address: None,
+            pods,
             what: "quota".into(),
             kind: ErrorKind::Quota,
             message,
@@ -70,6 +124,15 @@ pub(super) fn fit(found: &Found, work: Vec<Work>, quotas: &Quotas) -> (Vec<Work>
         (format!("{KEY}{}", kind.id()), trouble)
     });
     (fits, troubles.collect())
+}
+
+/// What does not fit.
+#[derive(Default)]
+struct Left {
+    listener: String,
+    what: Vec<String>,
+    /// The Pods' UIDs.
+    pods: Vec<String>,
 }
 
 /// How the troubles of this module are named.
@@ -142,12 +205,40 @@ mod tests {
         let (fits, left) = fit(&found(3), work.clone(), &quotas);
         assert_eq!(fits, work[..2]);
         let trouble = &left["quota/lbl-1"];
-        assert_eq!((trouble.listener.as_deref(), trouble.target), (Some("web"), true));
+        assert_eq!((trouble.listener.as_deref(), trouble.target, trouble.pods.len()), (Some("web"), true, 4));
         assert_eq!(
             trouble.message,
             "the quota TOTAL_TARGET_BIND_QUOTA is 5 for a listener or rule, and 3 are there: 4 are waiting (register 6, \
              register 7, register 8, and 1 more)"
         );
+    }
+
+    #[test]
+    fn the_class_is_believed_more_than_the_api_and_the_api_more_than_its_documents() {
+        let account = Quotas([(TARGETS.to_owned(), 300), (RULES.to_owned(), 60)].into());
+        let quotas = effective(&account, &of_class(None, Some(70), None));
+        assert_eq!((quotas.0[LISTENERS], quotas.0[RULES], quotas.0[TARGETS]), (50, 70, 300));
+    }
+
+    #[test]
+    fn usage_is_that_of_the_fullest_rule() {
+        let name = crate::provider::tencent::names::ListenerName::new("web", "uid", None).to_string();
+        let mut found = found(3);
+        found.listeners[0].name = name;
+        found.listeners.push(Listener { id: "lbl-2".into(), name: "theirs".into(), ..Listener::default() });
+        found.listeners[0].rules.push(Default::default());
+        let at_rule = Place { listener: "lbl-1".into(), location: Some("loc-1".into()) };
+        found.targets.insert(Binding { place: at_rule, ..binding(9) }, Bound { weight: 0, tag: None });
+        let quotas = effective(&Quotas::default(), &Quotas::default());
+        let of = |resource, listener: Option<&str>, used, limit| Usage {
+            resource,
+            listener: listener.map(Into::into),
+            used,
+            limit,
+        };
+        let expected =
+            [of("Listeners", None, 2, 50), of("Rules", Some("web"), 1, 50), of("Targets", Some("web"), 3, 200)];
+        assert_eq!(usage(&found, "uid", &quotas), expected);
     }
 
     #[test]

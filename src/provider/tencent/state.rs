@@ -9,7 +9,8 @@ use std::{
 use super::{
     decode::decode,
     diff::{Found, Work, diff},
-    ops::{Binding, HealthState, NewLoadBalancer, TargetHealth},
+    ops::{Binding, HealthState, NewLoadBalancer, Quotas, TargetHealth},
+    quota::{self, Usage},
     shape::{self, Frame, Places, Shape},
 };
 use crate::{
@@ -40,6 +41,8 @@ pub struct Goal {
     pub new: NewLoadBalancer,
     /// The security groups that one that was made has; empty: nothing is said of them.
     pub security_groups: BTreeSet<String>,
+    /// What the class says of quotas.
+    pub quotas: Quotas,
     /// Whether anything may be written (`mode: Enforce`).
     pub enforce: bool,
     /// The object is being deleted: what was made for it goes.
@@ -55,6 +58,8 @@ pub struct Trouble {
     pub target: bool,
     /// Which, where it is about a single one.
     pub address: Option<IpAddr>,
+    /// The UIDs of the Pods that it keeps from being registered.
+    pub pods: Vec<String>,
     /// What was tried.
     pub what: String,
     /// What it means.
@@ -85,6 +90,7 @@ impl Trouble {
             listener: listener.map(Into::into),
             target: false,
             address: None,
+            pods: Vec::new(),
             what: what.into(),
             kind: error.kind,
             message: error.to_string(),
@@ -117,6 +123,8 @@ pub struct Report {
     pub missing: BTreeSet<String>,
     /// What goes wrong.
     pub troubles: Vec<Trouble>,
+    /// How much of the quotas is used.
+    pub quotas: Vec<Usage>,
     /// Nothing of the object is left in the cloud.
     pub clean: bool,
 }
@@ -143,6 +151,8 @@ pub(super) struct State {
     pub(super) troubles: BTreeMap<String, Trouble>,
     pub(super) clean: bool,
     pub(super) incidents: Vec<Incident>,
+    /// The account's quotas, as far as the API tells.
+    pub(super) account: Quotas,
 }
 
 impl State {
@@ -162,6 +172,7 @@ impl State {
             troubles: BTreeMap::new(),
             clean: false,
             incidents: Vec::new(),
+            account: Quotas::default(),
         }
     }
 
@@ -332,7 +343,12 @@ impl State {
 
     /// Whether something waits for a quota to grow.
     pub(super) fn waits_for_quota(&self) -> bool {
-        self.troubles.keys().any(|k| k.starts_with(super::quota::KEY))
+        self.troubles.keys().any(|k| k.starts_with(quota::KEY))
+    }
+
+    /// The quotas that count.
+    pub(super) fn quotas(&self) -> Quotas {
+        quota::effective(&self.account, &self.goal.quotas)
     }
 
     pub(super) fn report(&self) -> Report {
@@ -354,6 +370,7 @@ impl State {
                 .collect(),
             missing,
             troubles: self.troubles.values().cloned().collect(),
+            quotas: self.found.iter().flat_map(|f| quota::usage(f, &self.goal.uid, &self.quotas())).collect(),
             clean: self.clean,
         }
     }

@@ -168,8 +168,11 @@ impl<T: Transport> Worker<T> {
     }
 
     async fn step(&mut self, now: Time) {
-        if self.account.older(QUOTAS_SOON, now) && self.shared.lock().waits_for_quota() {
-            self.read_quotas(now).await;
+        if self.shared.lock().waits_for_quota() {
+            if self.account.older(QUOTAS_SOON, now) {
+                self.read_quotas(now).await;
+            }
+            self.shared.lock().account = self.account.quotas();
         }
         if now >= self.look_at && self.writes.is_empty() {
             match self.look().await {
@@ -321,6 +324,7 @@ impl<T: Transport> Worker<T> {
         self.look_at = now.plus(DRIFT.mul_f64(0.9 + 0.2 * spread(&self.shared.lock().goal.uid)));
         let (before, drift) = {
             let mut state = self.shared.lock();
+            state.account = self.account.quotas();
             let before = state.found.replace(found);
             if state.id.is_none() {
                 // What was there was told of; what is made anew is no drift.
@@ -346,6 +350,7 @@ impl<T: Transport> Worker<T> {
     async fn read_quotas(&mut self, now: Time) {
         match self.engine.read(Read::Quotas).await {
             Ok(Answer::Quotas(quotas)) => *self.account.lock() = Some((now, quotas)),
+
             Ok(_) => {}
             Err(error) => tracing::debug!(%error, "quotas not read"),
         }
@@ -520,7 +525,7 @@ impl<T: Transport> Worker<T> {
                 return;
             }
             let (work, held) = match &state.found {
-                Some(found) => quota::fit(found, state.work(), &self.account.quotas()),
+                Some(found) => quota::fit(found, state.work(), &state.quotas()),
                 None => Default::default(),
             };
             let known = |k: &String, t: &Trouble| held.get(k).is_some_and(|h| h.message == t.message);
@@ -598,7 +603,10 @@ impl<T: Transport> Worker<T> {
                     }
                     let listener = Some(w.listener.as_str()).filter(|l| !l.is_empty());
                     let trouble = Trouble::new(listener, &w.what, &call_error(error));
-                    self.trouble(key, Trouble { target: w.is_target(), address: w.address(), ..trouble });
+                    self.trouble(
+                        key,
+                        Trouble { target: w.is_target(), address: w.address(), pods: w.pods(), ..trouble },
+                    );
                 }
             }
         }
