@@ -9,6 +9,7 @@ pub mod controller;
 pub mod gate;
 pub mod model;
 pub mod plan;
+pub mod prerequisites;
 pub mod provider;
 pub mod resolve;
 pub mod runtime;

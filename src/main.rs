@@ -5,14 +5,16 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use directlb::runtime::{
     args::{Cli, Command, LogFormat},
-    plan, start, telemetry, tools,
+    check, plan, start, telemetry, tools,
 };
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let format = match &cli.command {
         Command::Controller(args) => args.log_format,
-        Command::Crds { .. } | Command::Cleanup { .. } | Command::Plan { .. } => LogFormat::Text,
+        Command::Crds { .. } | Command::Cleanup { .. } | Command::Plan { .. } | Command::Check { .. } => {
+            LogFormat::Text
+        }
     };
     telemetry::init_logs(format);
     // One provider for every TLS user in the process; a second installation could only come from here.
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
             Command::Plan { filename, namespace, controller_namespace } => {
                 plan::plan(&filename, &namespace, &controller_namespace).await
             }
+            Command::Check { output, controller_namespace } => check::check(output, &controller_namespace).await,
             Command::Cleanup { deployment, namespace } => tools::cleanup(&namespace, &deployment).await,
         }
     });

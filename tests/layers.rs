@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 /// Files and folders below `src/`; a name without extension stands for `name.rs`, `name_*.rs` and the folder `name/`.
 const PURE: &[&str] = &[
     "model",
+    "prerequisites",
     "resolve",
     "plan",
     "status",

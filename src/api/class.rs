@@ -132,6 +132,16 @@ pub struct TencentClass {
     #[garde(inner(custom(super::validate::subnet_id)))]
     pub subnet_id: Option<String>,
 
+    /// The ranges that the network routes to, such as `10.0.0.0/16`, for `directlb check`; absent: nothing is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(max = 50)))]
+    #[garde(length(max = 32), inner(custom(super::validate::cidr)))]
+    #[x_kube(
+        merge_strategy = ListMerge::Set,
+        validation = Rule::new("self.all(c, isCIDR(c))").message("each entry must be a CIDR such as 10.0.0.0/16")
+    )]
+    pub vpc_cidrs: Vec<String>,
+
     /// The Secret in the controller's namespace that holds `secretId`, `secretKey` and, for temporary credentials,
     /// `token`. Changes are picked up within seconds.
     #[garde(dive)]

@@ -352,6 +352,13 @@ pub(crate) fn redirect_status(value: &i32, (): &()) -> garde::Result {
     Err(garde::Error::new(format!("{value} is no status of a redirect: use 301, 302 or 307")))
 }
 
+pub(crate) fn cidr(value: &str, (): &()) -> garde::Result {
+    match value.parse::<ipnet::IpNet>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(garde::Error::new(format!("\"{value}\" is no CIDR: write it like 10.0.0.0/16"))),
+    }
+}
+
 pub(crate) fn quota(value: &i32, (): &()) -> garde::Result {
     in_range(*value, 1, 100_000)
 }

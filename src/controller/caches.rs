@@ -48,7 +48,7 @@ pub struct Caches {
     stateful_sets: Store<StatefulSet>,
     daemon_sets: Store<DaemonSet>,
     replica_sets: Store<ReplicaSet>,
-    services: Store<Service>,
+    pub(crate) services: Store<Service>,
     namespaces: Store<Namespace>,
     secrets: Store<Secret>,
     /// Secrets of the controller's own namespace: credentials of clouds.

@@ -134,12 +134,7 @@ pub(super) fn drive(
     let Some(tencent) = &class.spec.tencent else { return Ok(()) };
     let trouble =
         |reason, message| CloudTrouble { listener: None, target: false, pods: BTreeSet::new(), reason, message };
-    let secret_name = &tencent.credentials_secret_ref.name;
-    let secret = caches.credentials(secret_name);
-    let credentials = credentials(secret.as_deref()).map_err(|what| {
-        let message = format!("Secret {namespace}/{secret_name} of class {}: {what}", class.name_any());
-        trouble(Reason::CredentialsMissing, message)
-    })?;
+    let (endpoint, credentials) = account(class, tencent, caches, namespace).map_err(|(r, m)| trouble(r, m))?;
     let Some(cluster) = caches.cluster_id() else {
         return Err(trouble(
             Reason::Pending,
@@ -147,6 +142,24 @@ pub(super) fn drive(
         ));
     };
     let goal = goal(key, object, tencent, cluster);
+    provider
+        .sync(key, goal, &endpoint, &tencent.credentials_secret_ref.name, &credentials)
+        .map_err(|e| trouble(Reason::CloudUnavailable, format!("class {}: {e}", class.name_any())))
+}
+
+/// Where a class' API is, and the credentials for it.
+pub(super) fn account(
+    class: &DirectLoadBalancerClass,
+    tencent: &TencentClass,
+    caches: &Caches,
+    namespace: &str,
+) -> Result<(Endpoint, Credentials), (Reason, String)> {
+    let name = class.name_any();
+    let secret_name = &tencent.credentials_secret_ref.name;
+    let secret = caches.credentials(secret_name);
+    let credentials = credentials(secret.as_deref()).map_err(|what| {
+        (Reason::CredentialsMissing, format!("Secret {namespace}/{secret_name} of class {name}: {what}"))
+    })?;
     let endpoint = Endpoint {
         url: tencent.endpoint.clone().unwrap_or_else(|| ENDPOINT.into()),
         ca_bundle: tencent.ca_bundle.clone(),
@@ -154,13 +167,10 @@ pub(super) fn drive(
         rate: tencent.requests_per_second.and_then(|r| u32::try_from(r).ok()),
     };
     if endpoint.url.starts_with("http://") && !tencent.insecure_http {
-        let message =
-            format!("class {}: endpoint {} has no TLS, and insecureHttp is not set", class.name_any(), endpoint.url);
-        return Err(trouble(Reason::Invalid, message));
+        let message = format!("class {name}: endpoint {} has no TLS, and insecureHttp is not set", endpoint.url);
+        return Err((Reason::Invalid, message));
     }
-    provider
-        .sync(key, goal, &endpoint, secret_name, &credentials)
-        .map_err(|e| trouble(Reason::CloudUnavailable, format!("class {}: {e}", class.name_any())))
+    Ok((endpoint, credentials))
 }
 
 fn credentials(secret: Option<&Secret>) -> Result<Credentials, String> {

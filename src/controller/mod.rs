@@ -38,7 +38,7 @@ use tokio::sync::{mpsc, watch};
 pub use caches::{Caches, Guarded, REVISION_LABEL};
 pub use classes::CLASS_FINALIZER;
 pub use error::{Error, ErrorKind};
-pub use preview::{Preview, preview};
+pub use preview::{Preview, ask_clouds, preview, target_pods};
 pub use proxies::FLEET_LABEL;
 pub use trigger::{Change, Triggers};
 

@@ -10,14 +10,17 @@ use super::{
 };
 use crate::{
     api::{DirectLoadBalancer, DirectLoadBalancerSpec, Mode},
-    model::{ObjectKey, Observed, Plan},
+    gate::inject,
+    model::{ObjectKey, Observed, Plan, Time},
     plan::{apply, plan},
+    prerequisites,
     provider::{
         envoy,
         tencent::{self, Connect, Outside, TencentProvider},
     },
-    resolve::{self, Input, Resolved},
+    resolve::{self, Cluster as _, Input, Resolved},
     runtime::clock::Clock,
+    sync::Cloud as _,
 };
 
 /// How long a cloud has to show its load balancer.
@@ -118,4 +121,57 @@ fn shown(resolved: &Resolved, done: &Plan, carrier: String, create: bool) -> Pre
         steps: steps.chain(done.steps.iter().map(ToString::to_string)).collect(),
         holds: done.holds.iter().map(ToString::to_string).collect(),
     }
+}
+
+/// Asks the API of every class of a cloud something that changes nothing: its quotas.
+pub async fn ask_clouds(
+    caches: &Caches,
+    namespace: &str,
+    connect: Arc<Connect>,
+    clock: &Clock,
+) -> Vec<(String, Result<(), String>)> {
+    let mut out = Vec::new();
+    for class in caches.classes() {
+        let Some(tencent) = &class.spec.tencent else { continue };
+        let answer = async {
+            let (endpoint, credentials) =
+                cloud::account(&class, tencent, caches, namespace).map_err(|(_, message)| message)?;
+            let transport = connect(&endpoint)?;
+            let client = tencent::Client::new(transport, endpoint.host(), &endpoint.region, credentials, clock.as_fn());
+            let api = tencent::Tencent::new(client);
+            let answer = tokio::time::timeout(PATIENCE, api.read(&[tencent::Read::Quotas])).await;
+            let answer = answer.map_err(|_| format!("no answer within {PATIENCE:?}"))?;
+            answer.map(|_| ()).map_err(|e| e.to_string())
+        };
+        out.push((class.name_any(), answer.await));
+    }
+    out
+}
+
+/// Every object with its target Pods.
+#[must_use]
+pub fn target_pods(caches: &Caches, now: Time) -> Vec<prerequisites::Object> {
+    let (nothing, in_force) = (BTreeMap::new(), Observed::default());
+    let objects = caches.objects.state().into_iter().filter_map(|o| o.0.clone().ok());
+    let one = |object: DirectLoadBalancer| {
+        let (address, port_conflicts) = (Ok(None), &nothing);
+        let input = Input { object: &object, in_force: &in_force, address, port_conflicts, now, previous_spec: None };
+        let resolved = resolve::resolve(&input, caches);
+        let namespace = object.namespace().unwrap_or_default();
+        let mut pods = caches.pods(&namespace);
+        pods.retain(|p| p.metadata.uid.as_ref().is_some_and(|uid| resolved.gate_pods.contains_key(uid)));
+        pods.sort_by_key(|p| p.name_any());
+        let tencent = resolved.class.as_ref().and_then(|c| c.spec.tencent.as_ref());
+        let services = inject::services_of(&object).into_iter().map(|s| (namespace.clone(), s.to_owned()));
+        prerequisites::Object {
+            name: format!("{namespace}/{}", object.name_any()),
+            tencent: tencent.is_some(),
+            vpc_cidrs: tencent.map(|t| t.vpc_cidrs.clone()).unwrap_or_default(),
+            pods,
+            services: services.collect(),
+        }
+    };
+    let mut all: Vec<prerequisites::Object> = objects.map(one).collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
 }

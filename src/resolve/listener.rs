@@ -15,7 +15,6 @@ use super::{
     pods,
     routes::rule_id,
     select::{self, Port},
-    tke,
 };
 use crate::{
     api::{
@@ -361,8 +360,7 @@ impl Builder<'_> {
             let portless = number.is_none() || health_port == Some(None);
             // A cloud's load balancer is in the cloud's network.
             let tencent = self.ctx.class.is_some_and(|c| c.spec.tencent.is_some());
-            let routed = tencent.then(|| tke::vpc_addresses(pod).first().copied()).flatten();
-            let address = routed.or_else(|| pods::addresses(pod).first().copied());
+            let address = pods::addresses_of(pod, tencent).first().copied();
             let target = match (number, address) {
                 (Some(port), Some(ip)) if !portless => {
                     let target = TargetId { uid: uid.into(), ip, port };

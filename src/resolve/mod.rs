@@ -41,6 +41,7 @@ pub use addresses::{PortKey, address_of, assign, port_conflicts, ports_in_force}
 pub use class::class_of;
 pub use cluster::{Cluster, Workload};
 pub use object::resolve;
+pub use pods::addresses_of;
 pub use tke::{NETWORKS, NETWORKS_STATUS, out_of_reach};
 
 use crate::{

@@ -26,6 +26,14 @@ pub(crate) fn addresses(pod: &Pod) -> Vec<IpAddr> {
     out
 }
 
+/// The Pod's addresses, the one to reach it by first: inside a cluster its primary one; from a VPC one of that, where the
+/// Pod's annotations tell of one.
+#[must_use]
+pub fn addresses_of(pod: &Pod, from_vpc: bool) -> Vec<IpAddr> {
+    let of_vpc = if from_vpc { super::tke::vpc_addresses(pod) } else { Vec::new() };
+    of_vpc.into_iter().chain(addresses(pod)).collect()
+}
+
 /// The Pod's UID; `None` only for an object that no API server has made.
 pub(crate) fn uid(pod: &Pod) -> Option<&str> {
     pod.metadata.uid.as_deref().filter(|uid| !uid.is_empty())

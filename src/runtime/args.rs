@@ -38,6 +38,16 @@ pub enum Command {
         #[arg(long, default_value = "directlb-system")]
         controller_namespace: String,
     },
+    /// Check what the cluster must have for its Pods to be reached, and say what to do about what it has not. Nothing is
+    /// written anywhere. Fails if a check fails.
+    Check {
+        /// How the findings are printed.
+        #[arg(short = 'o', long, default_value = "text")]
+        output: Output,
+        /// The controller's namespace, where classes' Secrets are.
+        #[arg(long, default_value = "directlb-system")]
+        controller_namespace: String,
+    },
     /// Undo what would outlive an uninstalled controller: open all gates, remove finalizers, delete the admission
     /// configurations. Users' objects stay.
     Cleanup {
@@ -95,6 +105,15 @@ pub struct ControllerArgs {
     /// How log lines look.
     #[arg(long, env = "DIRECTLB_LOG_FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+}
+
+/// How findings are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
 }
 
 /// How log lines look.

@@ -1,6 +1,7 @@
 //! Everything around the controller: arguments, clock, telemetry, TLS, leadership, start and stop.
 
 pub mod args;
+pub mod check;
 pub mod clock;
 pub mod http;
 pub mod https;

@@ -3,6 +3,7 @@
 
 mod addresses;
 mod bad_input;
+mod check;
 mod clb;
 mod clb_troubles;
 mod gates;

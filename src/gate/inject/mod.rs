@@ -13,6 +13,7 @@ use json_patch::{AddOperation, Patch, PatchOperation, jsonptr::PointerBuf};
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
+pub(crate) use targets::services as services_of;
 pub use targets::targets;
 
 use crate::{

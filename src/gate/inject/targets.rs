@@ -33,7 +33,7 @@ fn all(object: &DirectLoadBalancer) -> impl Iterator<Item = &Target> {
 }
 
 /// The Services that the object targets.
-pub(super) fn services(object: &DirectLoadBalancer) -> BTreeSet<&str> {
+pub(crate) fn services(object: &DirectLoadBalancer) -> BTreeSet<&str> {
     all(object).filter_map(|t| Some(t.service.as_ref()?.name.as_str())).collect()
 }
 
