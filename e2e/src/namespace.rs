@@ -77,6 +77,20 @@ impl Namespace {
         })
     }
 
+    /// The events so far.
+    #[must_use]
+    pub fn events(&self) -> Vec<Value> {
+        self.get(&["events"])["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Waits until there is such an event.
+    pub fn wait_event(&self, what: &str, within: Duration, is: impl Fn(&Value) -> bool) {
+        eventually(what, within, || {
+            let all = self.events();
+            if all.iter().any(&is) { Ok(()) } else { Err(format!("{} events", all.len())) }
+        });
+    }
+
     /// Waits until a DirectLoadBalancer's current generation is Ready with so many targets; its address.
     pub fn wait_ready(&self, lb: &str, targets: u64) -> String {
         self.wait_ready_within(lb, targets, secs(90))

@@ -386,6 +386,14 @@ pub struct Listener {
     pub access_log: bool,
 }
 
+impl Listener {
+    /// Whether it sends to the object's targets: it has none of its own, and sends nobody elsewhere.
+    #[must_use]
+    pub const fn inherits_targets(&self) -> bool {
+        self.target.is_none() && self.targets.is_none() && self.redirect.is_none()
+    }
+}
+
 /// The protocol towards clients.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs)]

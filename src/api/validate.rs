@@ -105,8 +105,7 @@ fn across_fields(spec: &DirectLoadBalancerSpec, out: &mut Vec<Violation>) {
                 ),
             );
         }
-        let none = spec.target.is_none() && spec.targets.is_none() && l.target.is_none() && l.targets.is_none();
-        if none && l.redirect.is_none() {
+        if spec.target.is_none() && spec.targets.is_none() && l.inherits_targets() {
             push(out, &format!("{at}.target"), me, "missing: give a target here or in spec");
         }
         if l.protocol == Protocol::UDP {

@@ -229,12 +229,10 @@ where
 
 /// Of a Pod, what membership, ports and gates need.
 fn trim_pod(pod: &mut Pod) {
-    let networks = |k: &String, _: &mut String| [resolve::NETWORKS, resolve::NETWORKS_STATUS].contains(&k.as_str());
-    pod.metadata.annotations = pod.metadata.annotations.take().map(|mut all| {
-        all.retain(networks);
-        all
+    pod.metadata.annotations.take_if(|all| {
+        all.retain(|k, _| [resolve::NETWORKS, resolve::NETWORKS_STATUS].contains(&k.as_str()));
+        all.is_empty()
     });
-    pod.metadata.annotations.take_if(|all| all.is_empty());
     if let Some(spec) = &mut pod.spec {
         for c in spec.containers.iter_mut().chain(spec.init_containers.iter_mut().flatten()) {
             *c = k8s_openapi::api::core::v1::Container {

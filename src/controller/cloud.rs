@@ -22,7 +22,7 @@ use crate::{
         self, Credentials, Endpoint, Goal, LIMITS, NewLoadBalancer, Report, Tag, TencentProvider, Trouble, Usage,
     },
     resolve::{self, Cluster as _, Input, Resolved},
-    status::{Cloud, CloudTrouble, some_of},
+    status::{Cloud, CloudTrouble, count, some_of},
 };
 
 /// The API that a class without `endpoint` uses.
@@ -107,7 +107,10 @@ pub(crate) fn stages(
     let ungated = resolved.ungated.iter().cloned().collect();
     let portless = resolved.portless.iter().cloned().collect();
     let injection = inject::status(object, key, &ctx.caches);
-    let cloud = Some(facts(object, report, troubles, &ctx.caches.pods(&key.namespace)));
+    // Pods are looked up only where there is something to say of them.
+    let left_out = report.troubles.iter().any(|t| !t.pods.is_empty());
+    let pods = if left_out { ctx.caches.pods(&key.namespace) } else { Vec::new() };
+    let cloud = Some(facts(object, report, troubles, &pods));
     Stage {
         resolved,
         in_force,
@@ -218,23 +221,18 @@ fn goal(key: &ObjectKey, object: &DirectLoadBalancer, tencent: &TencentClass, cl
 
 /// The Pods that are left out, and why the cloud refuses one, as far as that is known.
 fn about(trouble: &Trouble, pods: &[Arc<Pod>]) -> String {
-    let out: BTreeSet<&String> = trouble.pods.iter().collect();
-    let named = pods.iter().filter(|p| p.metadata.uid.as_ref().is_some_and(|uid| out.contains(uid)));
-    let names: Vec<String> = named.map(|p| p.name_any()).collect();
+    let uids: BTreeSet<&String> = trouble.pods.iter().collect();
+    let is_out = |p: &&Arc<Pod>| p.metadata.uid.as_ref().is_some_and(|uid| uids.contains(uid));
+    let out: Vec<&Arc<Pod>> = pods.iter().filter(is_out).collect();
+    let names: Vec<String> = out.iter().map(|p| p.name_any()).collect();
     let names = (!names.is_empty()).then(|| format!("left out: {}", some_of(&names)));
-    let all: Vec<String> = names.into_iter().chain(refused(trouble, pods)).collect();
+    let refused = trouble.reason() == Reason::CloudRejected;
+    let why = out.into_iter().filter(|_| refused).find_map(|p| resolve::out_of_reach(p));
+    let all: Vec<String> = names.into_iter().chain(why).collect();
     if all.is_empty() { String::new() } else { format!(" ({})", all.join("; ")) }
 }
 
-/// Why the cloud refuses a target, as far as its Pod tells.
-fn refused(trouble: &Trouble, pods: &[Arc<Pod>]) -> Option<String> {
-    let ip = trouble.address.filter(|_| trouble.reason() == Reason::CloudRejected)?.to_string();
-    let has = |p: &&Arc<Pod>| p.status.as_ref().and_then(|s| s.pod_ip.as_ref()) == Some(&ip);
-    pods.iter().find(has).and_then(|p| resolve::out_of_reach(p))
-}
-
 fn quota(usage: Usage) -> QuotaStatus {
-    let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     QuotaStatus {
         resource: usage.resource.into(),
         listener: usage.listener.unwrap_or_default(),

@@ -223,14 +223,20 @@ async fn decisions(kube: Client, injection: Injection, out: watch::Sender<Inject
     }
 }
 
+/// Whether the API server puts gates into Pods itself, if it is told to.
+///
+/// # Errors
+/// The API server does not answer.
+pub(crate) async fn policies_served(kube: &Client) -> Result<bool, kube::Error> {
+    let served = kube.list_api_group_resources("admissionregistration.k8s.io/v1").await?;
+    Ok(served.resources.iter().any(|r| r.name == "mutatingadmissionpolicies"))
+}
+
 async fn decision(kube: &Client, injection: Injection) -> Result<Injector, kube::Error> {
     let by_policy = match injection {
         Injection::Webhook => false,
         Injection::Policy => true,
-        Injection::Auto => {
-            let served = kube.list_api_group_resources("admissionregistration.k8s.io/v1").await?;
-            served.resources.iter().any(|r| r.name == "mutatingadmissionpolicies")
-        }
+        Injection::Auto => policies_served(kube).await?,
     };
     if !by_policy {
         return Ok(Injector::Webhook);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::ResourceExt as _;
 
 use super::{Facts, Finding, Object};
@@ -33,7 +33,7 @@ pub(super) fn check(facts: &Facts) -> Vec<Finding> {
 fn network(object: &Object) -> Finding {
     let name = &object.name;
     let away: Vec<String> = object.pods.iter().filter_map(|p| out_of_reach(p)).collect();
-    let host = |p: &k8s_openapi::api::core::v1::Pod| p.spec.as_ref().and_then(|s| s.host_network).unwrap_or(false);
+    let host = |p: &Pod| p.spec.as_ref().and_then(|s| s.host_network).unwrap_or(false);
     let on_nodes: Vec<String> = object.pods.iter().filter(|p| host(p)).map(|p| p.name_any()).collect();
     match (away.first(), on_nodes.first()) {
         (Some(first), _) => Finding::failed(
@@ -82,17 +82,13 @@ fn routes(object: &Object) -> Option<Finding> {
 }
 
 fn others(object: &Object, facts: &Facts) -> Option<Finding> {
-    let of = |s: &Service| {
-        let key = (s.namespace().unwrap_or_default(), s.name_any());
-        object.services.contains(&key)
-    };
-    let claimed = facts.services.iter().filter(|s| of(s)).find_map(|s| {
-        let balanced = s.spec.as_ref().and_then(|spec| spec.type_.as_deref()) == Some("LoadBalancer");
+    let target = |s: &Service| object.services.contains(&(s.namespace().unwrap_or_default(), s.name_any()));
+    let balanced = |s: &Service| s.spec.as_ref().and_then(|s| s.type_.as_deref()) == Some("LoadBalancer");
+    let mut theirs = facts.services.iter().filter(|s| target(s) && balanced(s));
+    let (service, controller) = theirs.find_map(|s| {
         let by = CLAIMS.iter().find(|(key, value, _)| s.annotations().get(*key).is_some_and(|v| v == value));
-        balanced.then_some(())?;
         Some((s.name_any(), by?.2))
-    });
-    let (service, controller) = claimed?;
+    })?;
     Some(Finding::warning(
         OTHERS,
         format!("{}: {controller} has a load balancer for Service {service}, which is its target, too", object.name),

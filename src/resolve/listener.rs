@@ -110,9 +110,11 @@ pub(super) fn resolve(
         builder.refuse(Reason::Invalid, &format!("{at}.protocol"), text);
     }
     let tls = builder.tls(&at);
-    let own = given(&at, listener.target.as_ref(), listener.targets.as_deref());
-    let inherits = own.is_empty() && listener.redirect.is_none();
-    let list = if inherits { given("spec", spec.target.as_ref(), spec.targets.as_deref()) } else { own };
+    let list = if listener.inherits_targets() {
+        given("spec", spec.target.as_ref(), spec.targets.as_deref())
+    } else {
+        given(&at, listener.target.as_ref(), listener.targets.as_deref())
+    };
     let default = builder.targets(
         port,
         None,

@@ -298,8 +298,7 @@ fn accepted(
     let before = |name: &str| -> Option<api::Listener> {
         let spec_before = previous?;
         let mut l = spec_before.listeners.iter().find(|l| l.name == name)?.clone();
-        let inherits = l.target.is_none() && l.targets.is_none() && l.redirect.is_none();
-        if inherits && (&spec_before.target, &spec_before.targets) != (&out.target, &out.targets) {
+        if l.inherits_targets() && (&spec_before.target, &spec_before.targets) != (&out.target, &out.targets) {
             (l.target, l.targets) = (spec_before.target.clone(), spec_before.targets.clone());
         }
         Some(l)

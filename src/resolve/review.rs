@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Input;
 use crate::{
-    api::{DirectLoadBalancerSpec, Listener, Reason, validate},
+    api::{DirectLoadBalancerSpec, Reason, validate},
     model::Problem,
 };
 
@@ -105,8 +105,7 @@ fn reach(field: &str) -> Reach {
 
 /// The listeners that use the object's targets.
 fn inheriting(spec: &DirectLoadBalancerSpec) -> impl Iterator<Item = String> {
-    let inherits = |l: &&Listener| l.target.is_none() && l.targets.is_none() && l.redirect.is_none();
-    spec.listeners.iter().filter(inherits).map(|l| l.name.clone())
+    spec.listeners.iter().filter(|l| l.inherits_targets()).map(|l| l.name.clone())
 }
 
 fn immutable(input: &Input<'_>, out: &mut Review) {

@@ -128,12 +128,9 @@ impl Check<'_> {
                 self.refuse(&format!("{at}.sessionAffinity.type"), text);
             }
             Some(Affinity::SourceAddress)
-                if config.protocol == Protocol::TLS && config.tls != Some(Tls::Passthrough) =>
+                if matches!(config.protocol, Protocol::TLS | Protocol::QUIC)
+                    && config.tls != Some(Tls::Passthrough) =>
             {
-                let text = "SourceAddress needs TCP, UDP or TLS with mode Passthrough on a Tencent CLB";
-                self.refuse(&format!("{at}.sessionAffinity.type"), text);
-            }
-            Some(Affinity::SourceAddress) if config.protocol == Protocol::QUIC => {
                 let text = "SourceAddress needs TCP, UDP or TLS with mode Passthrough on a Tencent CLB";
                 self.refuse(&format!("{at}.sessionAffinity.type"), text);
             }

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod http;
 pub mod https;
 pub mod lease;
+mod look;
 pub mod pki;
 pub mod plan;
 pub mod secrets;

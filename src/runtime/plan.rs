@@ -1,18 +1,14 @@
 //! `directlb plan`: what applying objects would change, as text.
 
-use std::{io::Write as _, sync::Arc, time::Duration};
+use std::{io::Write as _, sync::Arc};
 
-use futures::{StreamExt as _, stream::FuturesUnordered};
-use kube::{Client, ResourceExt as _};
+use kube::ResourceExt as _;
 
-use super::{clock::Clock, https, tools::ToolError};
+use super::{clock::Clock, https, look::with_caches, tools::ToolError};
 use crate::{
     api::{DirectLoadBalancer, validate},
-    controller::{Caches, Preview, Triggers, preview},
+    controller::{Preview, preview},
 };
-
-/// How long the API server has to list what there is.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Prints what applying the objects in a file would change. Nothing is written, to Kubernetes or to a cloud.
 ///
@@ -22,15 +18,7 @@ pub async fn plan(filename: &str, namespace: &str, controller_namespace: &str) -
     let text =
         if filename == "-" { std::io::read_to_string(std::io::stdin())? } else { std::fs::read_to_string(filename)? };
     let objects = objects(&text, namespace)?;
-    let client = Client::try_default().await?;
-    let (triggers, _changes) = Triggers::new();
-    let (caches, feeds) = Caches::new(&client, controller_namespace, &triggers);
-    let mut feeds: FuturesUnordered<_> = feeds.into_iter().collect();
-    let work = async {
-        tokio::time::timeout(PATIENCE, caches.ready())
-            .await
-            .map_err(|_| format!("the API server has not listed everything within {PATIENCE:?}"))?
-            .map_err(|_| "a watch has ended")?;
+    with_caches(controller_namespace, async |_, caches| {
         let clock = Clock::system();
         let mut out = std::io::stdout();
         let mut bad = false;
@@ -43,18 +31,15 @@ pub async fn plan(filename: &str, namespace: &str, controller_namespace: &str) -
                 wrong.iter().try_for_each(|v| writeln!(out, "  ! {v}"))?;
                 continue;
             }
-            let shown = preview(&caches, controller_namespace, Arc::new(https::connect), &clock, object)
+            let shown = preview(caches, controller_namespace, Arc::new(https::connect), &clock, object)
                 .await
                 .map_err(|e| format!("{name}: {e}"))?;
             bad |= !shown.problems.is_empty();
             write!(out, "{}", describe(&name, &shown))?;
         }
         if bad { Err("an object is not accepted as it is".into()) } else { Ok(()) }
-    };
-    tokio::select! {
-        result = work => result,
-        () = async { while feeds.next().await.is_some() {} } => Err("every watch has ended".into()),
-    }
+    })
+    .await
 }
 
 /// The objects of a file; documents of other kinds are passed over.

@@ -166,7 +166,8 @@ fn address(ip: &IpAddr) -> AddressStatus {
     AddressStatus { value: ip.to_string(), type_: if ip.is_ipv4() { "IPv4" } else { "IPv6" }.into() }
 }
 
-fn count(n: usize) -> i32 {
+/// A number as status has it.
+pub(crate) fn count(n: usize) -> i32 {
     i32::try_from(n).unwrap_or(i32::MAX)
 }
 

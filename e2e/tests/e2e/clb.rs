@@ -34,13 +34,8 @@ fn rotated_credentials_are_picked_up_without_a_restart() {
     ns.kubectl(&["scale", "deployment/web", "--replicas=2"]);
     let message = ns.wait_condition("web", "TargetsReady", "False", "CredentialsRefused");
     assert!(message.contains("AuthFailure") && !message.contains("RequestId"), "{message}");
-    eventually("an event with the request's id", secs(30), || {
-        let events = ns.get(&["events"]);
-        let all = events["items"].as_array().cloned().unwrap_or_default();
-        let told = |e: &Value| {
-            e["reason"] == "CredentialsRefused" && e["message"].as_str().is_some_and(|m| m.contains("RequestId"))
-        };
-        if all.iter().any(told) { Ok(()) } else { Err(format!("{} events", all.len())) }
+    ns.wait_event("an event with the request's id", secs(30), |e| {
+        e["reason"] == "CredentialsRefused" && e["message"].as_str().is_some_and(|m| m.contains("RequestId"))
     });
     clb.credentials(new);
     ns.wait_ready("web", 2);

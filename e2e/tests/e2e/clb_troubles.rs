@@ -54,8 +54,7 @@ fn check(ns: &Namespace, all: &[Told]) {
     let ready: Vec<_> = all.iter().filter(|t| ns.condition(t.object, "Ready").0 == "True").map(|t| t.object).collect();
     assert!(ready.is_empty(), "Ready all the same: {ready:?}");
     eventually("an event for each", secs(30), || {
-        let events = ns.get(&["events"]);
-        let events = events["items"].as_array().cloned().unwrap_or_default();
+        let events = ns.events();
         let seen = |t: &&Told| {
             events
                 .iter()
@@ -235,16 +234,9 @@ fn each_trouble_is_told_and_keeps_nothing_else_from_being_served() {
     for name in ["fine", "first", "vanished"] {
         ns.wait_ready(name, 4);
     }
-    eventually("an event of the listener that had vanished", secs(30), || {
-        let events = ns.get(&["events"]);
-        let events = events["items"].as_array().cloned().unwrap_or_default();
-        let seen = |e: &Value| {
-            let text = e["message"].as_str().unwrap_or_default();
-            e["involvedObject"]["name"] == "vanished"
-                && text.contains("ListenerIdNotFound")
-                && text.contains("RequestId")
-        };
-        if events.iter().any(seen) { Ok(()) } else { Err(format!("{} events", events.len())) }
+    ns.wait_event("an event of the listener that had vanished", secs(30), |e| {
+        let text = e["message"].as_str().unwrap_or_default();
+        e["involvedObject"]["name"] == "vanished" && text.contains("ListenerIdNotFound") && text.contains("RequestId")
     });
 
     // Put right, each goes on by itself.
@@ -260,11 +252,8 @@ fn each_trouble_is_told_and_keeps_nothing_else_from_being_served() {
         ns.wait_ready_within(name, 4, secs(150));
     }
     // By now the task that never ended is given up, told, and what it was for is done again.
-    eventually("the stuck task is told", secs(150), || {
-        let events = ns.get(&["events"]);
-        let events = events["items"].as_array().cloned().unwrap_or_default();
-        let seen = |e: &Value| e["involvedObject"]["name"] == "stuck" && e["reason"] == "CloudUnavailable";
-        if events.iter().any(seen) { Ok(()) } else { Err(format!("{} events", events.len())) }
+    ns.wait_event("the stuck task is told", secs(150), |e| {
+        e["involvedObject"]["name"] == "stuck" && e["reason"] == "CloudUnavailable"
     });
     ns.wait_ready_within("stuck", 4, secs(150));
     // What others have made is as it was.

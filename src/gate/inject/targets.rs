@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kube::core::{Selector, SelectorExt as _};
 use serde_json::Value;
 
-use crate::api::{DirectLoadBalancer, Target, WorkloadKind, WorkloadRef};
+use crate::api::{DirectLoadBalancer, Listener, Target, WorkloadKind, WorkloadRef};
 
 /// Whether any listener or rule of the object targets the Pod (as raw JSON). `service` gives a Service's selector.
 #[must_use]
@@ -27,7 +27,7 @@ fn all(object: &DirectLoadBalancer) -> impl Iterator<Item = &Target> {
         l.target.iter().chain(l.targets.iter().flatten().map(|t| &t.target)).chain(of_rules)
     });
     // The object's own target counts only for a listener that has none.
-    let used = spec.listeners.iter().any(|l| l.target.is_none() && l.targets.is_none() && l.redirect.is_none());
+    let used = spec.listeners.iter().any(Listener::inherits_targets);
     let of_object = spec.target.iter().chain(spec.targets.iter().flatten().map(|t| &t.target));
     of_object.filter(move |_| used).chain(of_listeners)
 }

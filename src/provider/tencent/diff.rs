@@ -32,16 +32,6 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// The target's address, if it is about one.
-    pub(super) const fn address(&self) -> Option<std::net::IpAddr> {
-        match &self.write {
-            Write::Register { binding, .. } | Write::Weight { binding, .. } | Write::Deregister(binding) => {
-                Some(binding.ip)
-            }
-            _ => None,
-        }
-    }
-
     /// The UID of the Pod that it registers.
     pub(super) fn pods(&self) -> Vec<String> {
         if let Write::Register { tag, .. } = &self.write { vec![tag.clone()] } else { Vec::new() }
@@ -125,10 +115,7 @@ impl Found {
                 }
             }
             Write::ModifyRule { place, rule } => {
-                let found = self
-                    .listener(&place.listener)
-                    .and_then(|l| l.rules.iter_mut().find(|r| Some(r.id.as_str()) == place.location.as_deref()));
-                if let Some(found) = found {
+                if let Some(found) = self.rule(place) {
                     set_rule(found, rule);
                 }
             }
@@ -145,10 +132,15 @@ impl Found {
                 self.lose(|to| to == place);
             }
             Write::Redirect { from, to, code, .. } => {
-                let redirected = Redirected { to: to.clone(), code: Some(*code), take_url: true };
-                self.rule(from).into_iter().for_each(|r| r.redirect = Some(redirected.clone()));
+                if let Some(rule) = self.rule(from) {
+                    rule.redirect = Some(Redirected { to: to.clone(), code: Some(*code), take_url: true });
+                }
             }
-            Write::Unredirect { from, .. } => self.rule(from).into_iter().for_each(|r| r.redirect = None),
+            Write::Unredirect { from, .. } => {
+                if let Some(rule) = self.rule(from) {
+                    rule.redirect = None;
+                }
+            }
             Write::Register { binding, weight, tag } => {
                 let bound = Bound { weight: *weight, tag: Some(tag.clone()) };
                 self.targets.insert(binding.clone(), bound);

@@ -15,7 +15,7 @@ use super::{
     limits::limits,
     sign::Credentials,
     state::{Goal, Incident, Report, State},
-    worker::{self, Shared, Worker},
+    worker::{AccountQuotas, Shared, Worker},
 };
 use crate::{
     model::{Desired, ObjectKey, Observed, Plan, Time, short_hash},
@@ -103,7 +103,7 @@ type AccountKey = (Endpoint, String);
 
 struct Account {
     engine: Engine<Tencent<AnyTransport>>,
-    quotas: Arc<worker::Account>,
+    quotas: Arc<AccountQuotas>,
     credentials: Credentials,
 }
 
@@ -169,7 +169,7 @@ impl TencentProvider {
         &self,
         key: &AccountKey,
         credentials: &Credentials,
-    ) -> Result<(Engine<Tencent<AnyTransport>>, Arc<worker::Account>), String> {
+    ) -> Result<(Engine<Tencent<AnyTransport>>, Arc<AccountQuotas>), String> {
         let balancers = self.balancers();
         let mut accounts = self.0.accounts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(account) = accounts.get_mut(key) {
@@ -193,7 +193,7 @@ impl TencentProvider {
         let seed = short_hash(&format!("{}{secret}{}", endpoint.url, clock.now().0));
         let seed = u64::from_str_radix(&seed, 16).unwrap_or_default();
         let engine = Engine::new(Tencent::new(client), limits, seed, clock.clone(), self.0.outside.observer.clone());
-        let quotas = Arc::<worker::Account>::default();
+        let quotas = Arc::<AccountQuotas>::default();
         let account = Account { engine: engine.clone(), quotas: quotas.clone(), credentials: credentials.clone() };
         accounts.insert(key.clone(), account);
         Ok((engine, quotas))

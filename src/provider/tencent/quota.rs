@@ -54,18 +54,27 @@ pub(super) fn usage(found: &Found, uid: &str, quotas: &Quotas) -> Vec<Usage> {
         let limit = usize::try_from(*quotas.0.get(quota)?).ok()?;
         Some(Usage { resource, listener: listener.map(Into::into), used, limit })
     };
-    let mut bound: BTreeMap<&Place, usize> = BTreeMap::new();
-    found.targets.keys().for_each(|b| *bound.entry(&b.place).or_default() += 1);
+    let mut fullest: BTreeMap<&str, usize> = BTreeMap::new();
+    for (place, n) in bound(found) {
+        let most = fullest.entry(&place.listener).or_default();
+        *most = n.max(*most);
+    }
     let mut out: Vec<Usage> = of("Listeners", LISTENERS, None, found.listeners.len()).into_iter().collect();
     for (name, listener) in found.of(uid) {
         let name = Some(name.listener.as_str());
         if !listener.rules.is_empty() {
             out.extend(of("Rules", RULES, name, listener.rules.len()));
         }
-        let fullest = bound.iter().filter(|(p, _)| p.listener == listener.id).map(|(_, n)| *n).max();
-        out.extend(of("Targets", TARGETS, name, fullest.unwrap_or(0)));
+        out.extend(of("Targets", TARGETS, name, fullest.get(listener.id.as_str()).copied().unwrap_or(0)));
     }
     out
+}
+
+/// How many targets there are at each place.
+fn bound(found: &Found) -> BTreeMap<&Place, usize> {
+    let mut bound = BTreeMap::new();
+    found.targets.keys().for_each(|b| *bound.entry(&b.place).or_default() += 1);
+    bound
 }
 
 /// Of `work`, what fits; and what is wrong with the rest, by what it is about.
@@ -76,9 +85,7 @@ pub(super) fn fit(found: &Found, work: Vec<Work>, quotas: &Quotas) -> (Vec<Work>
     for listener in &found.listeners {
         there.insert(Kind::Rules(listener.id.clone()), listener.rules.len());
     }
-    for binding in found.targets.keys() {
-        *there.entry(Kind::Targets(binding.place.clone())).or_default() += 1;
-    }
+    there.extend(bound(found).into_iter().map(|(place, n)| (Kind::Targets(place.clone()), n)));
     let before = there.clone();
     let mut left: BTreeMap<Kind, Left> = BTreeMap::new();
     let mut fits = Vec::new();
@@ -114,7 +121,6 @@ pub(super) fn fit(found: &Found, work: Vec<Work>, quotas: &Quotas) -> (Vec<Work>
         let trouble = Trouble {
             listener: Some(listener),
             target: matches!(kind, Kind::Targets(_)),
-            address: None,
             pods,
             what: "quota".into(),
             kind: ErrorKind::Quota,

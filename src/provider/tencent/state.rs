@@ -1,10 +1,7 @@
 //! What is known of one object's load balancer: what should be in force, what is there, how its targets are, and what
 //! goes wrong. Pure: the worker fills it in, the reconcile reads it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     decode::decode,
@@ -56,8 +53,6 @@ pub struct Trouble {
     pub listener: Option<String>,
     /// It is about a target.
     pub target: bool,
-    /// Which, where it is about a single one.
-    pub address: Option<IpAddr>,
     /// The UIDs of the Pods that it keeps from being registered.
     pub pods: Vec<String>,
     /// What was tried.
@@ -89,7 +84,6 @@ impl Trouble {
         Self {
             listener: listener.map(Into::into),
             target: false,
-            address: None,
             pods: Vec::new(),
             what: what.into(),
             kind: error.kind,

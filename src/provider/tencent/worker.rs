@@ -62,9 +62,9 @@ impl Shared {
 
 /// What an account's quotas were when they were last read.
 #[derive(Default)]
-pub(super) struct Account(Mutex<Option<(Time, Quotas)>>);
+pub(super) struct AccountQuotas(Mutex<Option<(Time, Quotas)>>);
 
-impl Account {
+impl AccountQuotas {
     fn lock(&self) -> MutexGuard<'_, Option<(Time, Quotas)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -91,7 +91,7 @@ type Health = Result<BTreeMap<Binding, TargetHealth>, CallError>;
 
 pub(super) struct Worker<T: Transport> {
     shared: Arc<Shared>,
-    account: Arc<Account>,
+    account: Arc<AccountQuotas>,
     engine: Engine<Tencent<T>>,
     clock: Clock,
     /// Tells the reconcile that something changed.
@@ -126,7 +126,7 @@ pub(super) struct Worker<T: Transport> {
 impl<T: Transport> Worker<T> {
     pub(super) fn new(
         shared: Arc<Shared>,
-        account: Arc<Account>,
+        account: Arc<AccountQuotas>,
         engine: Engine<Tencent<T>>,
         clock: Clock,
         tell: Arc<dyn Fn() + Send + Sync>,
@@ -603,10 +603,7 @@ impl<T: Transport> Worker<T> {
                     }
                     let listener = Some(w.listener.as_str()).filter(|l| !l.is_empty());
                     let trouble = Trouble::new(listener, &w.what, &call_error(error));
-                    self.trouble(
-                        key,
-                        Trouble { target: w.is_target(), address: w.address(), pods: w.pods(), ..trouble },
-                    );
+                    self.trouble(key, Trouble { target: w.is_target(), pods: w.pods(), ..trouble });
                 }
             }
         }

@@ -41,10 +41,7 @@ pub(super) fn routes(object: &ObjectKey, name: &str, listener: &ListenerConfig) 
                 table.rules.iter().filter(|r| r.covers(host)).map(|r| rule(object, listener, r)).collect();
             routes.push(Route {
                 r#match: path(PathSpecifier::Prefix("/".into())),
-                action: Some(match &table.redirect {
-                    Some(to) => redirect(listener, to),
-                    None => action(object, &table.default),
-                }),
+                action: Some(action(object, listener, table.redirect.as_ref(), &table.default)),
                 ..Route::default()
             });
             VirtualHost { name: host.into(), domains: vec![host.into()], routes, ..VirtualHost::default() }
@@ -74,11 +71,12 @@ fn rule(object: &ObjectKey, listener: &ListenerConfig, rule: &RouteRule) -> Rout
             path => PathSpecifier::PathSeparatedPrefix(path.into()),
         }
     };
-    let action = match &rule.redirect {
-        Some(to) => redirect(listener, to),
-        None => action(object, &rule.groups),
-    };
+    let action = action(object, listener, rule.redirect.as_ref(), &rule.groups);
     Route { r#match: path(specifier), action: Some(action), ..Route::default() }
+}
+
+fn action(object: &ObjectKey, listener: &ListenerConfig, to: Option<&Redirect>, groups: &[WeightedGroup]) -> Action {
+    to.map_or_else(|| send(object, groups), |to| redirect(listener, to))
 }
 
 /// To the same host, path and query at another listener.
@@ -101,7 +99,7 @@ fn redirect(listener: &ListenerConfig, to: &Redirect) -> Action {
     })
 }
 
-fn action(object: &ObjectKey, groups: &[WeightedGroup]) -> Action {
+fn send(object: &ObjectKey, groups: &[WeightedGroup]) -> Action {
     let used: Vec<&WeightedGroup> = groups.iter().filter(|g| g.weight > 0).collect();
     let cluster = match used.as_slice() {
         [] => {
